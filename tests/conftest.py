@@ -1,0 +1,77 @@
+"""Fixtures for every test: one shared runtime, a fresh one on demand, and a check that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path[:0] = [p for p in [str(Path(__file__).resolve().parent)] if p not in sys.path]
+
+# Folders of our own, set before anything imports mltoolkit: what a session leaves can then be told from what other
+# programs on the host keep. The paths stay short, since sockets live in them.
+_SHM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+_FOLDERS = {
+    "MLTOOLKIT_TMPDIR": tempfile.mkdtemp(prefix="mlt-"),
+    "MLTOOLKIT_SHM_DIR": tempfile.mkdtemp(prefix="mlt-tests-", dir=_SHM),
+}
+os.environ.update(_FOLDERS)
+
+import helpers  # noqa: E402
+
+import mltoolkit as ray  # noqa: E402
+
+SHARED_CPUS = 4
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """After the last test: no child process, socket, temporary file or shared-memory segment."""
+    before = {p.pid for p in helpers.family()}
+    yield
+    ray.shutdown()
+    try:
+        helpers.wait_until(
+            lambda: not [p for p in helpers.family() if p.pid not in before], 10, "children of the test run end"
+        )
+        helpers.wait_until(lambda: not helpers.leftovers(*_FOLDERS.values()), 10, "session files are removed")
+    except AssertionError as error:
+        families = [(p.pid, p.cmdline()) for p in helpers.family() if p.pid not in before]
+        raise AssertionError(f"left behind: {families} {helpers.leftovers(*_FOLDERS.values())}") from error
+    finally:
+        for folder in _FOLDERS.values():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def runtime() -> Any:
+    """The runtime that many tests share, with four CPUs; started again if a test in between needed its own."""
+    if not ray.is_initialized():
+        ray.init(num_cpus=SHARED_CPUS)
+    return ray
+
+
+@pytest.fixture
+def fresh() -> Iterator[Any]:
+    """No runtime before the test, none after it: the test calls ``init`` itself."""
+    ray.shutdown()
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Callable[[str], helpers.Gate]:
+    """Make named gates that any process can open or wait for."""
+    return lambda name="gate": helpers.Gate(tmp_path / f"gate-{name}")
+
+
+@pytest.fixture
+def tally(tmp_path: Path) -> Callable[[str], helpers.Tally]:
+    """Make named tallies that any process can add to."""
+    return lambda name="tally": helpers.Tally(tmp_path / f"tally-{name}")
