@@ -200,8 +200,8 @@ def test_backpressure_holds_the_producer(tally):
     assert got == list(range(10))
 
 
-def test_dropping_the_generator_cancels_the_task(tally, gate):
-    go, state = gate("go"), tally("state")
+def test_dropping_the_generator_cancels_the_task(tally):
+    state = tally("state")
 
     @ray.remote(_generator_backpressure_num_objects=1)
     def items():
