@@ -1,0 +1,166 @@
+"""What runs inside the processes of a pool."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from enum import Enum
+from multiprocessing.pool import MaybeEncodingError
+from typing import Any
+
+import cloudpickle
+
+
+class Mode(Enum):
+    """How the items of a chunk become calls, and what comes back."""
+
+    APPLY = "apply"  # items are (args, kwargs): one call, one value
+    MAP = "map"  # one argument a call; values, or the first error
+    STARMAP = "starmap"  # each item is an argument list; values, or the first error
+    EACH = "each"  # one argument a call; an outcome for every item
+
+
+class Failure:
+    """An exception of the user's code, with its traceback as text, which pickling would lose."""
+
+    __slots__ = ("error", "traceback")
+
+    def __init__(self, error: BaseException, traceback_text: str) -> None:
+        self.error = error
+        self.traceback = traceback_text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Failure, (self.error, self.traceback)
+
+
+class Unknown:
+    """Answer to a chunk whose function this process was never given, as happens when it has been restarted."""
+
+
+class PoolWorker:
+    """One process of a pool.
+
+    Parameters
+    ----------
+    initializer : callable or None
+        Called once, before anything else.
+    initargs : tuple
+        Its arguments.
+    """
+
+    def __init__(self, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
+        self._functions: dict[int, Callable[..., Any]] = {}
+        self._globals: dict[str, Any] = {}
+        self._failure: Failure | None = None
+        if initializer is not None:
+            try:
+                self._initialize(initializer, initargs)
+            except Exception as error:
+                self._failure = capture(error)
+
+    def ping(self) -> Failure | None:
+        """Return what the initializer raised, if it did."""
+        return self._failure
+
+    def run(
+        self, job_id: int, function: Callable[..., Any] | None, mode: Mode, items: Any, forget: tuple[int, ...]
+    ) -> Any:
+        """Run one chunk.
+
+        Parameters
+        ----------
+        job_id : int
+            Names the function for later chunks of the same job.
+        function : callable or None
+            None if this process got it with an earlier chunk.
+        mode : Mode
+            What to do with `items`.
+        items : list or tuple
+            The chunk.
+        forget : tuple of int
+            Jobs that have ended: their functions are not needed any more.
+        """
+        for ended in forget:
+            self._functions.pop(ended, None)
+        if self._failure is not None:
+            return self._failure
+        if function is None:
+            function = self._functions.get(job_id)
+            if function is None:
+                return Unknown()
+        else:
+            self._share_globals(function)
+            if mode is not Mode.APPLY:
+                self._functions[job_id] = function
+        try:
+            return _call(function, mode, items)
+        except Exception as error:
+            return capture(error)
+
+    def _initialize(self, initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> None:
+        # Functions of the main program arrive each with a copy of the globals they use. An initializer that sets
+        # a global means it for the functions that run later, so what it sets is handed on to them.
+        namespace = _own_namespace(initializer)
+        before = dict(namespace)
+        initializer(*initargs)
+        missing = object()
+        self._globals = {key: value for key, value in namespace.items() if before.get(key, missing) is not value}
+
+    def _share_globals(self, function: Callable[..., Any]) -> None:
+        if self._globals:
+            _own_namespace(function).update(self._globals)
+
+
+def _call(function: Callable[..., Any], mode: Mode, items: Any) -> Any:
+    if mode is Mode.APPLY:
+        args, kwargs = items
+        return function(*args, **kwargs)
+    if mode is Mode.MAP:
+        return [function(item) for item in items]
+    if mode is Mode.STARMAP:
+        return [function(*item) for item in items]
+    outcomes = []
+    for item in items:
+        try:
+            outcomes.append((True, function(item)))
+        except Exception as error:
+            outcomes.append((False, capture(error)))
+    return outcomes
+
+
+def capture(error: BaseException) -> Failure:
+    """Make an exception fit to travel; one that cannot be pickled and rebuilt is replaced, as in the standard pool."""
+    text = "".join(traceback.format_exception(type(error), error, _skip_own_frames(error.__traceback__)))
+    try:
+        if not isinstance(cloudpickle.loads(cloudpickle.dumps(error)), BaseException):
+            raise TypeError(f"{type(error).__name__} is rebuilt as something that is no exception")
+    except Exception as reason:
+        error = MaybeEncodingError(reason, error)
+    return Failure(error, text)
+
+
+def _skip_own_frames(tb: types.TracebackType | None) -> types.TracebackType | None:
+    while tb is not None and tb.tb_next is not None and tb.tb_frame.f_code.co_filename == __file__:
+        tb = tb.tb_next
+    return tb
+
+
+def _own_namespace(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the globals of a function that was pickled by value, an empty dict for one of an importable module."""
+    while True:
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif isinstance(function, types.MethodType):
+            function = function.__func__
+        else:
+            break
+    if not isinstance(function, types.FunctionType):
+        function = type(function).__call__  # an instance of a class of the user's; other callables have no globals
+    namespace = getattr(function, "__globals__", None)
+    if not isinstance(namespace, dict):
+        return {}
+    module = sys.modules.get(namespace.get("__name__", ""))
+    return {} if module is not None and vars(module) is namespace else namespace
