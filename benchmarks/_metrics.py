@@ -1,0 +1,133 @@
+"""What the benchmarks measure, in which unit, which direction is better, and what mltoolkit aims at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+RUNTIMES = ("mltoolkit", "ray", "dask", "loky", "stdlib", "process")
+"""Columns of the table: the package, its peers, the standard library's pool, and one process without any of them."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A goal for one metric.
+
+    Parameters
+    ----------
+    against : str or None
+        The runtime that is compared with, measured in the same run; `None` for an absolute limit.
+    factor : float
+        With `against`: how many times better than it. Without: the limit itself, in the metric's unit.
+    """
+
+    against: str | None
+    factor: float
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the table: what is measured, by which program, in which unit, and whether less or more is better."""
+
+    title: str
+    program: str
+    unit: str
+    better: Literal["lower", "higher"]
+    aims: tuple[Aim, ...] = field(default=())
+
+
+def _ray(factor: float) -> tuple[Aim, ...]:
+    return (Aim("ray", factor),)
+
+
+def _search(title: str) -> Metric:
+    return Metric(title, "joblib_backend", "s", "lower", (Aim("loky", 1.0), Aim("ray", 2.5)))
+
+
+METRICS: dict[str, Metric] = {
+    # startup.py
+    "interpreter": Metric("interpreter start", "startup", "s", "lower"),
+    "import": Metric("import", "startup", "s", "lower"),
+    "init": Metric("init alone", "startup", "s", "lower"),
+    "first_result": Metric("start to first task result, import included", "startup", "s", "lower", _ray(10)),
+    "first_result_no_import": Metric("start to first task result, without import", "startup", "s", "lower", _ray(10)),
+    "script_wall": Metric("whole script: import, init, one task, exit", "startup", "s", "lower", (Aim(None, 1.0),)),
+    "pss": Metric("memory of all processes with 2 actors (PSS)", "startup", "MB", "lower", _ray(3)),
+    "processes": Metric("processes with 2 actors", "startup", "count", "lower"),
+    "tcp_listeners": Metric("TCP listeners", "startup", "count", "lower", (Aim(None, 0.0),)),
+    # core.py: tasks
+    "task_sync": Metric("no-op task, sync", "core", "1/s", "higher", _ray(1)),
+    "task_sync_p50": Metric("no-op task, latency p50", "core", "us", "lower"),
+    "task_sync_p95": Metric("no-op task, latency p95", "core", "us", "lower"),
+    "task_sync_p99": Metric("no-op task, latency p99", "core", "us", "lower"),
+    "task_burst_2000": Metric("burst of 2,000 no-op tasks", "core", "1/s", "higher", _ray(2)),
+    "task_burst_10000": Metric("burst of 10,000 no-op tasks", "core", "1/s", "higher"),
+    # core.py: actors
+    "actor_create": Metric("actor creation, one at a time", "core", "ms", "lower", _ray(10)),
+    "actor_create_50": Metric("actor creation, 50 at once, per actor", "core", "ms", "lower", _ray(10)),
+    "actor_sync": Metric("actor call, sync", "core", "1/s", "higher", _ray(4)),
+    "actor_sync_p50": Metric("actor call, latency p50", "core", "us", "lower"),
+    "actor_sync_p95": Metric("actor call, latency p95", "core", "us", "lower"),
+    "actor_sync_p99": Metric("actor call, latency p99", "core", "us", "lower"),
+    "actor_async_5000": Metric("actor calls, burst of 5,000", "core", "1/s", "higher", _ray(10)),
+    # core.py: objects
+    "put_small": Metric("put of small objects", "core", "1/s", "higher", _ray(3)),
+    "get_small": Metric("get of local small objects", "core", "1/s", "higher", _ray(1)),
+    "put_50mb_first": Metric("put of 50 MB, first of the session", "core", "ms", "lower"),
+    "put_50mb": Metric("put of 50 MB", "core", "ms", "lower", _ray(1)),
+    "get_50mb": Metric("get of 50 MB", "core", "ms", "lower", _ray(1)),
+    "get_50mb_result": Metric("get of a 50 MB task result that is ready", "core", "ms", "lower", _ray(1)),
+    "return_50mb": Metric("task that returns 50 MB, call to value", "core", "ms", "lower"),
+    "pass_50mb_50_tasks": Metric("50 MB ref passed to 50 tasks", "core", "ms", "lower", _ray(1)),
+    # joblib_backend.py
+    "sklearn_import": Metric("import of scikit-learn (in no other row)", "joblib_backend", "s", "lower"),
+    "tree_grid_cold": _search("decision-tree grid, 80 x 5 fits, cold"),
+    "tree_grid_warm": _search("decision-tree grid, 80 x 5 fits, warm"),
+    "forest_grid_cold": _search("random-forest grid, 12 x 5 fits, cold"),
+    "forest_grid_warm": _search("random-forest grid, 12 x 5 fits, warm"),
+    # multiprocessing_pool.py
+    "pool_map_cold": Metric("Pool.map(f, range(1000)), cold", "multiprocessing_pool", "ms", "lower"),
+    "pool_map_warm": Metric(
+        "Pool.map(f, range(1000)), warm", "multiprocessing_pool", "ms", "lower", (Aim("stdlib", 0.5),)
+    ),
+    "joblib_inc_cold": Metric("joblib 1000 x inc, cold", "multiprocessing_pool", "ms", "lower", (Aim("loky", 1.0),)),
+    "joblib_inc_warm": Metric("joblib 1000 x inc, warm", "multiprocessing_pool", "ms", "lower", (Aim("loky", 1.0),)),
+}
+
+
+def times_better(metric: Metric, ours: float, theirs: float) -> float:
+    """How many times better `ours` is than `theirs`: above 1 is better, whichever direction the metric has."""
+    if metric.better == "higher":
+        ours, theirs = theirs, ours
+    if ours == 0:
+        return 1.0 if theirs == 0 else float("inf")
+    return theirs / ours
+
+
+def judge(metric: Metric, medians: dict[str, float]) -> list[tuple[Aim, float | None, bool | None]]:
+    """Compare mltoolkit's median with each aim.
+
+    Parameters
+    ----------
+    metric : Metric
+        The row.
+    medians : dict of str to float
+        Median by runtime, of those that measured this row.
+
+    Returns
+    -------
+    verdicts : list of (Aim, float or None, bool or None)
+        The aim, the value reached (a ratio, or the value itself for an absolute limit), and whether it holds. Both are
+        `None` where a runtime that is needed has no value.
+    """
+    verdicts: list[tuple[Aim, float | None, bool | None]] = []
+    ours = medians.get("mltoolkit")
+    for aim in metric.aims:
+        if ours is None or (aim.against is not None and aim.against not in medians):
+            verdicts.append((aim, None, None))
+        elif aim.against is None:
+            verdicts.append((aim, ours, ours <= aim.factor if metric.better == "lower" else ours >= aim.factor))
+        else:
+            ratio = times_better(metric, ours, medians[aim.against])
+            verdicts.append((aim, ratio, ratio >= aim.factor))
+    return verdicts

@@ -1,0 +1,173 @@
+"""How does mltoolkit compare with Ray, plain Dask, loky and one process, on this machine, now?
+
+Runs the programs of this folder for every runtime in turn, round by round (A B C A B C ...), each in fresh interpreters
+of the runtime's own environment, so that a change of the machine's mood meets all of them. Prints medians, spreads,
+ratios and aims as a table and writes all samples as JSON.
+
+    python benchmarks/run.py --peers-python .venv-peers/bin/python
+    python benchmarks/run.py --smoke --runtimes mltoolkit
+    python benchmarks/run.py --programs joblib_backend --wine winequality-red.csv --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import psutil
+from _harness import MARKER, describe_machine, marked_processes
+from _metrics import RUNTIMES
+from _table import Samples, render, summarise
+
+HERE = Path(__file__).parent
+PROGRAMS = {
+    "startup": ("mltoolkit", "ray", "dask", "loky", "process"),
+    "core": ("mltoolkit", "ray", "dask", "loky"),
+    "joblib_backend": ("mltoolkit", "ray", "dask", "loky", "process"),
+    "multiprocessing_pool": ("mltoolkit", "ray", "dask", "loky", "stdlib", "process"),
+}
+TIMEOUT_S = 900.0
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse and check the command line."""
+    command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command.add_argument(
+        "--peers-python",
+        type=Path,
+        help="interpreter of an environment with the packages of peers.txt; without it Ray is left out and the other "
+        "peers run in this interpreter",
+    )
+    command.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES), help="columns of the table")
+    command.add_argument("--programs", nargs="+", choices=list(PROGRAMS), default=list(PROGRAMS), help="what is run")
+    command.add_argument("--rounds", type=int, default=3, help="how often everything is run (default: 3)")
+    command.add_argument("--smoke", action="store_true", help="one round of tiny sizes: do the programs work")
+    command.add_argument("--wine", type=Path, help="wine-quality CSV for the searches; default: scikit-learn's data")
+    command.add_argument("--json", type=Path, default=Path("build/benchmarks.json"), help="where all samples go")
+    options = command.parse_args(arguments)
+    if options.rounds < 1:
+        command.error(f"`--rounds` must be at least 1, got {options.rounds}")
+    if options.peers_python is not None and not options.peers_python.exists():
+        command.error(
+            f"`--peers-python` {options.peers_python} does not exist. Create it with `python -m venv .venv-peers` and "
+            "`.venv-peers/bin/pip install -r benchmarks/peers.txt`."
+        )
+    if options.wine is not None and not options.wine.exists():
+        command.error(f"`--wine` {options.wine} does not exist")
+    if options.peers_python is None and "ray" in options.runtimes:
+        options.runtimes.remove("ray")
+        print("Ray is left out: `--peers-python` does not say where it is installed.")
+    if options.smoke:
+        options.rounds = 1
+    return options
+
+
+def run_program(program: str, runtime: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run one program for one runtime and return its report; `error` in it says what went wrong."""
+    # Not resolved: a virtual environment is known by the path of its link.
+    python = options.peers_python if runtime != "mltoolkit" and options.peers_python else Path(sys.executable)
+    marker = uuid.uuid4().hex
+    environment = {**os.environ, MARKER: marker}
+    # Compiled files of mltoolkit's sources must be kept, as those of the peers are since their installation.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "report.json"
+        command = [str(python.absolute()), str(HERE / f"{program}.py"), "--runtime", runtime, "--out", str(out)]
+        command += ["--smoke"] if options.smoke else []
+        if program == "joblib_backend" and options.wine:
+            command += ["--wine", str(options.wine.resolve())]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment, cwd=folder
+            )
+            if done.returncode == 0:
+                report: dict[str, Any] = json.loads(out.read_text())
+                return report
+            error = f"ended with code {done.returncode}:\n{done.stderr[-3000:]}"
+        except subprocess.TimeoutExpired:
+            error = f"did not end within {TIMEOUT_S:.0f} s"
+        finally:
+            end_leftovers(marker)
+    return {"runtime": runtime, "values": {}, "facts": {}, "versions": {}, "error": f"{program}: {error}"}
+
+
+def end_leftovers(marker: str) -> None:
+    """End what a program left behind, so that it does not slow the next one."""
+    left = marked_processes(marker)
+    _, alive = psutil.wait_procs(left, timeout=5)
+    for process in alive:
+        print(f"  left behind, now ended: {process.pid} {process.name()}", file=sys.stderr)
+        process.kill()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run everything; return 1 if a program failed or the runtimes disagree about results."""
+    options = parse(arguments)
+    machine = describe_machine()
+    print(machine)
+    samples: Samples = {}
+    versions: dict[str, dict[str, str]] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    errors: list[str] = []
+    started = time.monotonic()
+    for number in range(options.rounds):
+        for program in options.programs:
+            for runtime in RUNTIMES:
+                if runtime not in options.runtimes or runtime not in PROGRAMS[program]:
+                    continue
+                print(f"[{time.monotonic() - started:6.0f} s] round {number + 1}, {program}, {runtime}", flush=True)
+                report = run_program(program, runtime, options)
+                versions.setdefault(runtime, {}).update(report["versions"])
+                facts.setdefault(runtime, {}).update(report["facts"])
+                for name, values in report["values"].items():
+                    samples.setdefault(name, {}).setdefault(runtime, []).extend(values)
+                if "error" in report:
+                    errors.append(f"{runtime}, {report['error']}")
+    errors += disagreements(facts)
+    rows = summarise(samples)
+    print()
+    for runtime, found in versions.items():
+        print(f"{runtime}: " + ", ".join(f"{name} {version}" for name, version in found.items()))
+    print(f"median of {options.rounds} rounds ± half the spread; the columns x ray, x loky: how many times better\n")
+    print(render(rows))
+    for error in errors:
+        print(f"\nFAILED {error}", file=sys.stderr)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(
+        json.dumps(
+            {
+                "machine": machine,
+                "rounds": options.rounds,
+                "smoke": options.smoke,
+                "versions": versions,
+                "rows": rows,
+                "facts": facts,
+                "errors": errors,
+            },
+            indent=1,
+        )
+    )
+    print(f"\nall samples: {options.json}")
+    return 1 if errors else 0
+
+
+def disagreements(facts: dict[str, dict[str, Any]]) -> list[str]:
+    """Return an error for each search whose scores differ between runtimes."""
+    found = []
+    for name in sorted({name for each in facts.values() for name in each if name.endswith("_score")}):
+        scores = {runtime: each[name] for runtime, each in facts.items() if name in each}
+        if len({round(score, 9) for score in scores.values()}) > 1:
+            found.append(f"{name} must be the same for all runtimes, got {scores}")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
