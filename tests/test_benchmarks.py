@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import os
@@ -66,9 +67,10 @@ def test_a_program_measures_every_row_that_it_should(program, tmp_path, module):
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_program_opens_with_its_question(program, module):
-    question = module(program).__doc__.splitlines()[0]
-    assert question.endswith("?")
+def test_a_program_opens_with_its_question(program):
+    text = ast.get_docstring(ast.parse((BENCHMARKS / f"{program}.py").read_text()))
+    assert text is not None
+    assert text.splitlines()[0].endswith("?")
 
 
 def test_a_failing_program_is_reported_and_others_go_on(tmp_path):
