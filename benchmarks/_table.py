@@ -63,7 +63,7 @@ def describe_aim(aim: Aim, unit: str) -> str:
 
 
 def render(rows: list[dict[str, Any]]) -> str:
-    """Return the table as text: median and half the spread of each runtime, the ratio to Ray and loky, the aims."""
+    """Return the table as text: median and spread of each runtime, the ratio to Ray and loky, the aims."""
     runtimes = [runtime for runtime in RUNTIMES if any(runtime in row["runtimes"] for row in rows)]
     ratios = [peer for peer in ("ray", "loky") if any(peer in row["times_better_than"] for row in rows)]
     header = ["", "unit", *runtimes, *(f"x {peer}" for peer in ratios), "aims"]
@@ -88,7 +88,8 @@ def _measured(entry: dict[str, Any] | None) -> str:
         return ""
     if len(entry["samples"]) == 1:
         return _number(entry["median"])
-    spread = (entry["max"] - entry["min"]) / 2 / entry["median"] if entry["median"] else 0.0
+    low, _, high = statistics.quantiles(entry["samples"], n=4, method="inclusive")
+    spread = (high - low) / 2 / entry["median"] if entry["median"] else 0.0
     return f"{_number(entry['median'])} ±{spread:.0%}"
 
 
