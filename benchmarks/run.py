@@ -136,7 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
     print()
     for runtime, found in versions.items():
         print(f"{runtime}: " + ", ".join(f"{name} {version}" for name, version in found.items()))
-    print(f"median of {options.rounds} rounds ± half the interquartile range; the columns x ray, x loky: how many times better\n")
+    print(f"median of {options.rounds} rounds ± half the interquartile range")
+    print("columns x ray, x loky: how many times better than it\n")
     print(render(rows))
     for error in errors:
         print(f"\nFAILED {error}", file=sys.stderr)
