@@ -10,9 +10,6 @@ PEERS_STAMP := $(PEERS_VENV)/.installed
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-# What mltoolkit is measured against lives in an environment of its own: none of it is a dependency.
-PEERS := ray dask distributed joblib scikit-learn numpy pandas psutil cloudpickle threadpoolctl
-
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test lint format bench docs clean
 
@@ -55,7 +52,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-$(PEERS_STAMP): Makefile
+# What mltoolkit is measured against lives in an environment of its own: none of it is a dependency.
+$(PEERS_STAMP): benchmarks/peers.txt
 	@test -x $(PEERS_VENV)/bin/python || $(PYTHON) -m venv $(PEERS_VENV) || $(PYTHON) -m virtualenv $(PEERS_VENV)
-	$(PEERS_VENV)/bin/python -m pip install --quiet $(PEERS)
+	$(PEERS_VENV)/bin/python -m pip install --quiet --requirement benchmarks/peers.txt
 	@touch $@
