@@ -330,3 +330,51 @@ def test_driver_that_holds_the_gil_loses_nothing(tmp_path):
     )
     assert done.stdout.split() == ["alive"]
     assert done.stderr == ""
+
+
+# -- start by spawn -------------------------------------------------------------------------------------------------
+
+
+@needs_mltoolkit
+def test_executors_start_by_spawn_on_request(tmp_path):
+    done = run_script(
+        """
+        import os
+        import psutil
+        import mltoolkit as ray
+
+        ray.init(num_cpus=2)
+
+        class Point:
+            x = 4
+
+        @ray.remote
+        def read(point):
+            return point.x
+
+        @ray.remote
+        class A:
+            def __init__(self, n):
+                self.n = n
+
+            def add(self):
+                self.n += 1
+                return self.n, os.getpid()
+
+            def crash(self):
+                os._exit(3)
+
+        a = A.remote(1)
+        n, pid = ray.get(a.add.remote())
+        assert psutil.Process(pid).cmdline() != psutil.Process().cmdline()
+        print(ray.get(read.remote(Point())), n)
+        try:
+            ray.get(a.crash.remote())
+        except ray.exceptions.ActorDiedError:
+            print("died")
+        """,
+        tmp_path,
+        env={"MLTOOLKIT_START": "spawn"},
+    )
+    assert done.stdout.split() == ["4", "2", "died"]
+    assert done.stderr == ""

@@ -1,0 +1,60 @@
+"""A Dask cluster of separate processes, as a team would run one, for tests that attach to it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+from helpers import end_family, script_env, wait_until
+
+
+class Cluster:
+    """A `dask scheduler` and `dask worker`s on the loopback interface, as a team would run them."""
+
+    def __init__(self, folder, workers=2, nthreads=2, scheduler_path=None):
+        self.folder = folder
+        self.nthreads = nthreads
+        self.processes = []
+        env = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "10s"}
+        if scheduler_path is not None:
+            env["PYTHONPATH"] = str(scheduler_path)
+        self.scheduler = self._start(["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"], env)
+        self.address = self._told(self.scheduler, r"Scheduler at:\s+(tcp://\S+)")
+        self.workers = [self.add_worker() for _ in range(workers)]
+
+    def _start(self, words, env=None):
+        # Output goes to a file: a pipe nobody reads would stop the process when it is full.
+        log = open(self.folder / f"dask-{len(self.processes)}.log", "w+")  # noqa: SIM115
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", *words], stdout=log, stderr=log, env=script_env(env), cwd=self.folder
+        )
+        process.log = log
+        self.processes.append(process)
+        return process
+
+    def _told(self, process, pattern):
+        def look():
+            assert process.poll() is None, self.text(process)
+            return re.search(pattern, self.text(process))
+
+        return wait_until(look, 30, f"dask says {pattern}").group(1)
+
+    @staticmethod
+    def text(process):
+        with open(process.log.name) as log:
+            return log.read()
+
+    def add_worker(self, *extra):
+        quiet = ["--host", "127.0.0.1", "--no-dashboard", "--no-nanny"]
+        size = ["--nthreads", str(self.nthreads), "--local-directory", str(self.folder)]
+        process = self._start(["worker", self.address, *quiet, *size, *extra])
+        process.address = self._told(process, r"Start worker at:\s+(tcp://\S+)")
+        self._told(process, r"(Registered to)")
+        return process
+
+    def close(self):
+        for process in self.processes[::-1]:
+            end_family(process.pid)
+            process.wait(20)
+            process.log.close()
