@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ class Cluster:
         self.processes = []
         env = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "10s"}
         if scheduler_path is not None:
-            env["PYTHONPATH"] = str(scheduler_path)
+            env["PYTHONPATH"] = os.pathsep.join([str(scheduler_path), script_env()["PYTHONPATH"]])
         self.scheduler = self._start(["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"], env)
         self.address = self._told(self.scheduler, r"Scheduler at:\s+(tcp://\S+)")
         self.workers = [self.add_worker() for _ in range(workers)]

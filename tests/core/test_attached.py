@@ -265,7 +265,7 @@ def test_scheduler_needs_neither_numpy_nor_the_users_module(tmp_path, fresh):
             print(int(ray.get(keeper.read.remote(Thing(2)), timeout=60)))
             """,
             tmp_path,
-            env={"PYTHONPATH": os.pathsep.join([str(user), *filter(None, [script_env().get("PYTHONPATH")])])},
+            env={"PYTHONPATH": os.pathsep.join([str(user), script_env()["PYTHONPATH"]])},
         )
         assert done.stdout.split() == ["9"]
         assert cluster.scheduler.poll() is None

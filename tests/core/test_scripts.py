@@ -212,6 +212,58 @@ def test_tasks_may_have_children(tmp_path):
 
 
 @needs_mltoolkit
+def test_joblib_inside_a_task_uses_processes_of_its_own(tmp_path):
+    pytest.importorskip("joblib")
+    done = run_script(
+        """
+        import mltoolkit as ray
+
+        ray.init(num_cpus=2)
+
+        @ray.remote(num_cpus=2)
+        def search():
+            import joblib
+            import operator
+            return joblib.Parallel(n_jobs=2)(joblib.delayed(operator.neg)(i) for i in range(6))
+
+        print(ray.get(search.remote(), timeout=50))
+        """,
+        tmp_path,
+    )
+    assert done.stdout.strip() == "[0, -1, -2, -3, -4, -5]"
+
+
+@needs_mltoolkit
+def test_data_loader_with_workers_inside_a_task(tmp_path):
+    pytest.importorskip("torch")
+    done = run_script(
+        """
+        import mltoolkit as ray
+        import torch
+
+        ray.init(num_cpus=2)
+
+        class Squares(torch.utils.data.Dataset):
+            def __len__(self):
+                return 8
+
+            def __getitem__(self, i):
+                return torch.tensor(i * i)
+
+        @ray.remote
+        def load():
+            loader = torch.utils.data.DataLoader(Squares(), batch_size=4, num_workers=2)
+            return [int(batch.sum()) for batch in loader]
+
+        print(ray.get(load.remote(), timeout=50))
+        """,
+        tmp_path,
+        timeout=100,
+    )
+    assert done.stdout.strip() == "[14, 126]"
+
+
+@needs_mltoolkit
 def test_children_of_a_task_end_with_it(tmp_path):
     from helpers import alive, wait_until
 
