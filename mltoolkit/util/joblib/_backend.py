@@ -189,6 +189,11 @@ class MltoolkitBackend(ParallelBackendBase):
     def start_call(self) -> None:
         """Begin a call; nothing is started before its first batch, since joblib may yet find the iterable wanting."""
         self._call = None
+        # joblib keeps batches that it had formed when a call was aborted, and would add their results to those of the
+        # next call of the same, managed `Parallel`.
+        left_over = self.parallel._ready_batches
+        while not left_over.empty():
+            left_over.get_nowait()
 
     def compute_batch_size(self) -> int:
         """Return how many calls the next batch should have."""

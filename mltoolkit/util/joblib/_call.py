@@ -152,7 +152,7 @@ class ParallelCall:
         self._untaken: collections.deque[_Mark] = collections.deque()
         self._n_started = 0  # batches that count for the window
         self._n_taken = 0  # calls
-        self._consumer_lag_s = float("inf")
+        self._n_quickly_taken = 0  # batches in a row
 
     # Called by joblib, on any thread.
 
@@ -371,14 +371,18 @@ class ParallelCall:
             mark = self._untaken.popleft()
             self._n_taken += mark.n_calls
             self._n_started -= 1
-            self._consumer_lag_s = time.monotonic() - (mark.ended_at or 0.0)
+            quick = mark.ended_at is not None and time.monotonic() - mark.ended_at < QUICK_S
+            self._n_quickly_taken = self._n_quickly_taken + 1 if quick else 0
 
     def _consumer_is_quick(self) -> bool:
+        """Whether the consumer of a generator has taken a whole window of batches as soon as they were there."""
         try:
             oldest = self._untaken[0].ended_at
         except IndexError:
             oldest = None
-        return self._consumer_lag_s < QUICK_S and (oldest is None or time.monotonic() - oldest < QUICK_S)
+        if oldest is not None and time.monotonic() - oldest > QUICK_S:
+            return False
+        return self._n_quickly_taken >= (self.options.window or 0)
 
 
 @functools.cache
