@@ -179,7 +179,7 @@ def _parts(obj: Any) -> Iterator[tuple[str, str, Any]]:
         yield from (("function", key, f) for key in ("fget", "fset", "fdel") if (f := getattr(obj, key)) is not None)
     elif isinstance(obj, type):
         yield from (("base", base.__name__, base) for base in obj.__bases__ if base is not object)
-        yield from (("attribute", key, value) for key, value in vars(obj).items() if not _is_machinery(key))
+        yield from (("attribute", key, value) for key, value in vars(obj).items() if not _is_machinery(key, value))
     else:
         yield from _parts_of_instance(obj)
 
@@ -226,9 +226,16 @@ def _parts_of_instance(obj: Any) -> Iterator[tuple[str, str, Any]]:
         yield "class", type(obj).__name__, type(obj)
 
 
-def _is_machinery(name: str) -> bool:
-    """Tell whether an attribute of a class comes with every class, rather than from its author."""
-    return name in ("__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__slotnames__")
+def _is_machinery(name: str, value: Any) -> bool:
+    """Tell whether an attribute of a class was put there by Python: it is made again, not pickled."""
+    return isinstance(value, (types.MemberDescriptorType, types.GetSetDescriptorType)) or name in (
+        "__dict__",
+        "__weakref__",
+        "__module__",
+        "__doc__",
+        "__qualname__",
+        "__slotnames__",
+    )
 
 
 def _label(obj: Any) -> str:

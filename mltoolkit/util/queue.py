@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import mltoolkit
-from mltoolkit import exceptions
 
 if TYPE_CHECKING:
     from mltoolkit.actor import ActorHandle
@@ -332,7 +331,7 @@ class Queue:
 
     def _live_actor(self) -> Any:
         if self.actor is None:
-            raise exceptions.ActorDiedError("This queue has been shut down; make a new one.")
+            raise RuntimeError("This queue has been shut down; make a new one.")
         return self.actor
 
     def _submit_put(self, item: Any, block: bool, timeout: float | None) -> Any:
