@@ -1,0 +1,674 @@
+"""The functions of the public facade."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, overload
+
+from mltoolkit.core import backend as backend_module
+from mltoolkit.core import host, options
+from mltoolkit.core.actor import ActorClass, ActorHandle
+from mltoolkit.core.backend import current_backend, require_backend, set_backend
+from mltoolkit.core.context import RuntimeContextInfo
+from mltoolkit.core.object_ref import ObjectRef, ObjectRefGenerator
+from mltoolkit.core.remote_function import RemoteFunction
+
+logger = logging.getLogger("mltoolkit")
+
+_lock = threading.RLock()
+_session: Any = None
+_session_pid = 0
+_context: RuntimeContextInfo | None = None
+
+_UNSUPPORTED_INIT = {
+    "labels": "use custom `resources`",
+    "job_config": "use `runtime_env` and `namespace`",
+    "logging_config": "use `logging_level`, or configure logging in the driver",
+    "_redis_password": "there is no Redis",
+    "_system_config": "see the documentation for the environment variables",
+    "_memory": "memory is taken from the host",
+    "_temp_dir": "set MLTOOLKIT_TMPDIR",
+    "_plasma_directory": "set MLTOOLKIT_SHM_DIR",
+    "_node_ip_address": "embedded mode opens no port",
+    "storage": "pass `storage_path` to the library that writes results",
+}
+
+
+def init(
+    address: str | None = None,
+    *,
+    cluster: Any = None,
+    client: Any = None,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    resources: Mapping[str, float] | None = None,
+    object_store_memory: int | None = None,
+    local_mode: bool = False,
+    ignore_reinit_error: bool = False,
+    include_dashboard: bool | None = None,
+    dashboard_host: str = "127.0.0.1",
+    dashboard_port: int | None = None,
+    configure_logging: bool = True,
+    logging_level: int | str = logging.INFO,
+    log_to_driver: bool = True,
+    namespace: str | None = None,
+    runtime_env: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> RuntimeContextInfo:
+    """Start the runtime, embedded in this process or attached to a Dask cluster.
+
+    Parameters
+    ----------
+    address : str, optional
+        Address of a Dask scheduler such as ``"tcp://host:8786"``; ``"auto"`` takes ``MLTOOLKIT_ADDRESS`` or the one that
+        ``mltoolkit start --head`` has noted; ``"local"`` or None start an embedded runtime (unless ``MLTOOLKIT_ADDRESS`` or
+        ``RAY_ADDRESS`` is set).
+    cluster : distributed.deploy.Cluster, optional
+        A Dask cluster object (``LocalCluster``, ``SLURMCluster``, ``KubeCluster``, ...).
+    client : distributed.Client, optional
+        A Dask client.
+    num_cpus : int, optional
+        CPUs of the embedded node. Default: the least of affinity mask, control group and the batch system's grant.
+    num_gpus : int, optional
+        GPUs of the embedded node; more than exist are logical ones. Default: those that are visible.
+    resources : dict of str to float, optional
+        Custom resources of the embedded node.
+    object_store_memory : int, optional
+        Bytes of shared memory to use; further objects go to disk. Default: what fits.
+    local_mode : bool, default=False
+        Run everything inline, in this thread, for debuggers.
+    ignore_reinit_error : bool, default=False
+        Return the running session instead of raising.
+    include_dashboard : bool, optional
+        Start Dask's dashboard on loopback; its address is in the returned context. Default: no.
+    dashboard_host : str, default="127.0.0.1"
+        Interface of the dashboard.
+    dashboard_port : int, optional
+        Its port. Default: any free one.
+    configure_logging : bool, default=True
+        Apply `logging_level` to mltoolkit's loggers.
+    logging_level : int or str, default=logging.INFO
+        Level of mltoolkit's loggers and of the root logger in executors.
+    log_to_driver : bool, default=True
+        Print what tasks and actors print, prefixed with their name and pid.
+    namespace : str, optional
+        Namespace of named actors. Default: an anonymous one.
+    runtime_env : dict, optional
+        ``env_vars`` and ``working_dir`` for all tasks and actors.
+
+    Returns
+    -------
+    RayContext
+        Facts about the session; also a context manager that shuts it down.
+
+    Raises
+    ------
+    RuntimeError
+        If a session is running already and `ignore_reinit_error` is False.
+    """
+    global _session, _session_pid, _context
+    for name in kwargs:
+        if name in _UNSUPPORTED_INIT:
+            raise NotImplementedError(f"init() does not offer `{name}`; {_UNSUPPORTED_INIT[name]}.")
+        raise TypeError(f"init() got an unexpected keyword argument {name!r}.")
+    with _lock:
+        if current_backend() is not None:
+            if ignore_reinit_error and _context is not None:
+                return _context
+            raise RuntimeError(
+                "init() was called twice. Call shutdown() first, or pass `ignore_reinit_error=True` to keep the running session."
+            )
+        level = logging.getLevelName(logging_level) if isinstance(logging_level, str) else logging_level
+        if not isinstance(level, int):
+            raise ValueError(f"`logging_level` must be a level such as logging.INFO or 'info', got {logging_level!r}.")
+        if configure_logging:
+            logger.setLevel(level)
+        env = options.check_runtime_env(runtime_env)
+        if namespace is not None and (not isinstance(namespace, str) or not namespace):
+            raise TypeError(f"`namespace` must be a non-empty string or None, got {namespace!r}.")
+        chosen_namespace = namespace or f"anonymous-{secrets.token_hex(8)}"
+        address = _resolve_address(address, cluster, client)
+        attached = address is not None or cluster is not None or client is not None
+        if local_mode:
+            if attached:
+                raise ValueError("`local_mode=True` runs everything inline and takes neither address, cluster nor client.")
+            return _start_local_mode(chosen_namespace, env)
+        settings: dict[str, Any] = {
+            "namespace": chosen_namespace,
+            "log_to_driver": log_to_driver,
+            "logging_level": level,
+            "seed": _session_seed(),
+            "store_limit": _checked_store_limit(object_store_memory),
+        }
+        if attached:
+            for name, value in (("num_cpus", num_cpus), ("num_gpus", num_gpus), ("resources", resources)):
+                if value is not None:
+                    raise ValueError(
+                        f"`{name}` describes an embedded node; in attached mode the Dask workers say what they offer. Leave it out."
+                    )
+            from mltoolkit.core.attached import AttachedSession
+
+            session: Any = AttachedSession(address=address, cluster=cluster, client=client, **settings)
+        else:
+            from mltoolkit.core.session import EmbeddedSession
+
+            session = EmbeddedSession(
+                num_cpus=_checked_count("num_cpus", num_cpus, host.default_cpus),
+                num_gpus=_checked_count("num_gpus", num_gpus, lambda: len(host.visible_gpus())),
+                resources=options.TASK_OPTIONS["resources"]("resources", resources or {}),
+                memory=host.default_memory(),
+                **settings,
+            )
+        session.head.runtime_env = env
+        _session, _session_pid = session, os.getpid()
+        set_backend(session.head)
+        dashboard_url = ""
+        if include_dashboard:
+            try:
+                dashboard_url = session.start_dashboard(dashboard_host, dashboard_port)
+            except BaseException:
+                shutdown()
+                raise
+        session.head.dashboard_url = dashboard_url
+        _context = RuntimeContextInfo(
+            {
+                "address": session.address,
+                "node_id": session.node_id,
+                "session_dir": session.directories.disk,
+                "namespace": chosen_namespace,
+                "webui_url": dashboard_url,
+            },
+            dashboard_url,
+        )
+        return _context
+
+
+def _resolve_address(address: str | None, cluster: Any, client: Any) -> str | None:
+    given = [name for name, value in (("address", address), ("cluster", cluster), ("client", client)) if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"Give one of `address`, `cluster` and `client`, got {' and '.join(given)}.")
+    if address is not None and not isinstance(address, str):
+        raise TypeError(f"`address` must be a string such as 'tcp://host:8786', got {address!r}.")
+    if not given:
+        address = os.environ.get("MLTOOLKIT_ADDRESS") or os.environ.get("RAY_ADDRESS") or None
+    if address == "local":
+        return None
+    if address == "auto":
+        address = os.environ.get("MLTOOLKIT_ADDRESS") or os.environ.get("RAY_ADDRESS")
+        if not address:
+            from mltoolkit._processes import find_address
+
+            address = find_address()
+        if not address:
+            raise ConnectionError(
+                "address='auto' found no running cluster: MLTOOLKIT_ADDRESS is not set and `mltoolkit start --head` has not run "
+                "here. Leave the address out for an embedded runtime."
+            )
+    return address
+
+
+def _checked_count(name: str, value: Any, default: Callable[[], float]) -> float:
+    return float(default()) if value is None else float(options.TASK_OPTIONS["num_cpus"](name, value))
+
+
+def _checked_store_limit(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        raise ValueError(f"`object_store_memory` must be a number of bytes >= 0, got {value!r}.")
+    return int(value)
+
+
+def _session_seed() -> int:
+    text = os.environ.get("MLTOOLKIT_SEED")
+    if text is None:
+        return secrets.randbits(62)
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"MLTOOLKIT_SEED must be an integer, got {text!r}.") from None
+
+
+def _start_local_mode(namespace: str, env: dict[str, Any]) -> RuntimeContextInfo:
+    global _context
+    from mltoolkit.core.local_mode import InlineBackend
+
+    inline = InlineBackend(namespace)
+    inline.runtime_env = env
+    set_backend(inline)
+    _context = RuntimeContextInfo(
+        {"address": "inline", "node_id": inline.store.node_id, "session_dir": "", "namespace": namespace, "webui_url": ""}, ""
+    )
+    return _context
+
+
+def shutdown(_exiting_interpreter: bool = False) -> None:
+    """End the session: all its processes, files and shared memory. Does nothing if there is none."""
+    global _session, _context
+    with _lock:
+        session, _session, _context = _session, None, None
+        if current_backend() is not None and not hasattr(current_backend(), "executor"):
+            closing = current_backend()
+            set_backend(None)
+            if session is None and closing is not None and hasattr(closing, "close"):
+                closing.close()
+        if session is not None and _session_pid == os.getpid():
+            session.stop()
+
+
+atexit.register(shutdown, True)
+
+
+def _after_fork_in_child() -> None:
+    """A forked child of the driver has no session; what it shares with its parent must not stay open in it."""
+    global _session, _context, _lock
+    _lock = threading.RLock()
+    session, _session, _context = _session, None, None
+    backend_module.set_backend(None)
+    if session is not None:
+        session.abandon()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def is_initialized() -> bool:
+    """Return whether a session is running."""
+    return current_backend() is not None
+
+
+def current_session() -> Any:
+    """Return the driver's session object, None outside the driver."""
+    return _session if _session_pid == os.getpid() else None
+
+
+def dask_client() -> Any:
+    """Return the session's Dask client; an embedded session starts its cluster inside this process at first use."""
+    require_backend()
+    session = current_session()
+    if session is None:
+        raise RuntimeError("The Dask client lives in the driver; inside tasks and actors use references instead.")
+    return session.dask_client()
+
+
+# ---- remote -----------------------------------------------------------------------------------------------------------
+
+
+def remote(*args: Any, **given: Any) -> Any:
+    """Turn a function into a task, or a class into an actor.
+
+    Use it as ``@remote``, as ``@remote(num_cpus=2)``, or as a call, ``remote(function)``.
+
+    Parameters
+    ----------
+    num_cpus : float, optional
+        CPUs; a task holds 1 by default, an actor needs 1 to be placed and holds none.
+    num_gpus : float, optional
+        GPUs; sets ``CUDA_VISIBLE_DEVICES``.
+    memory : float, optional
+        Bytes of memory to reserve.
+    resources : dict of str to float, optional
+        Custom resources.
+    num_returns : int or {'streaming', 'dynamic'}, optional
+        Tasks: how many references a call returns. Generator functions stream by default.
+    max_retries : int, default=3
+        Tasks: how often to repeat after a crash of the process; -1 without end.
+    retry_exceptions : bool or list of exception types, default=False
+        Tasks: which exceptions of the function to retry as well.
+    max_calls : int, default=0
+        Tasks: after how many calls of this function its process ends; 0 never.
+    name : str, optional
+        Shown in messages; for an actor the name that ``get_actor`` finds.
+    runtime_env : dict, optional
+        ``env_vars`` and ``working_dir``.
+    scheduling_strategy : str or strategy object, optional
+        ``"DEFAULT"``, ``"SPREAD"``, a node affinity or a placement group strategy.
+    max_restarts : int, default=0
+        Actors: how often to start a new process after a crash; -1 without end.
+    max_task_retries : int, default=0
+        Actors: how often to repeat calls that were lost with a process.
+    max_concurrency : int, optional
+        Actors: how many calls run at once, on threads, or as coroutines (1000 by default) for asyncio actors.
+    max_pending_calls : int, default=-1
+        Actors: how many calls may wait before ``.remote()`` raises.
+    concurrency_groups : dict of str to int, optional
+        Actors: named groups of methods with their own concurrency.
+    namespace, lifetime, get_if_exists
+        Actors: namespace of the name; ``"detached"`` outlives its handles; return the living actor of that name.
+
+    Returns
+    -------
+    RemoteFunction or ActorClass
+        Or a decorator that returns one.
+
+    Examples
+    --------
+    >>> import mltoolkit
+    >>> @mltoolkit.remote
+    ... def double(x):
+    ...     return 2 * x
+    >>> mltoolkit.get(double.remote(21))
+    42
+    """
+    if len(args) == 1 and not given and callable(args[0]):
+        return _make_remote(args[0], {})
+    if args:
+        raise TypeError(
+            "`remote` takes keyword options only: @remote, @remote(num_cpus=2), or remote(function). It got "
+            f"{', '.join(map(repr, args))}."
+        )
+    if not given:
+        raise TypeError("Write `@remote` without parentheses, or with options such as `@remote(num_cpus=2)`.")
+    return lambda target: _make_remote(target, given)
+
+
+def _make_remote(target: Any, given: Mapping[str, Any]) -> RemoteFunction | ActorClass:
+    if isinstance(target, (RemoteFunction, ActorClass)):
+        raise TypeError(f"{target._name} is remote already.")
+    if isinstance(target, type):
+        return ActorClass(target, given)
+    if callable(target):
+        return RemoteFunction(target, given)
+    raise TypeError(f"`remote` takes a function or a class, got {target!r}.")
+
+
+# ---- objects ----------------------------------------------------------------------------------------------------------
+
+
+def put(value: Any, *, _owner: Any = None) -> ObjectRef:
+    """Store a value and return a reference to it.
+
+    Parameters
+    ----------
+    value : object
+        Anything that can be pickled. Large arrays go into shared memory once. A Dask collection is computed on the session's
+        cluster.
+
+    Returns
+    -------
+    ObjectRef
+
+    Raises
+    ------
+    TypeError
+        If it is an `ObjectRef` already, or cannot be pickled.
+    """
+    if isinstance(value, (ObjectRef, ObjectRefGenerator)):
+        raise TypeError("`put` of an ObjectRef is not allowed, since it is a reference already. Pass it on as it is.")
+    if _owner is not None:
+        raise NotImplementedError("put() does not offer `_owner`; every object belongs to the session.")
+    if _is_dask(value):
+        from mltoolkit.core import dask_interop
+
+        return dask_interop.put_collection(value)
+    return require_backend().put(value)
+
+
+@overload
+def get(object_refs: ObjectRef, *, timeout: float | None = None) -> Any: ...
+@overload
+def get(object_refs: Sequence[Any], *, timeout: float | None = None) -> list[Any]: ...
+
+
+def get(object_refs: Any, *, timeout: float | None = None, copy: bool = False) -> Any:
+    """Wait for values.
+
+    Parameters
+    ----------
+    object_refs : ObjectRef or list of ObjectRef
+        What to wait for. Dask futures and collections are accepted too.
+    timeout : float, optional
+        Seconds to wait at most; 0 polls.
+    copy : bool, default=False
+        Return private, writable copies instead of read-only views of shared memory.
+
+    Returns
+    -------
+    object or list of object
+
+    Raises
+    ------
+    GetTimeoutError
+        When `timeout` passes; the work goes on.
+    RayTaskError
+        Whatever a task raised, also an instance of that exception's class. A list raises as soon as one element has failed.
+    """
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout < 0):
+        raise ValueError(f"`timeout` must be a number of seconds >= 0 or None, got {timeout!r}.")
+    backend = require_backend()
+    if isinstance(object_refs, ObjectRef):
+        value = backend.get((object_refs,), timeout)[0]
+        return _writable(value) if copy else value
+    if isinstance(object_refs, ObjectRefGenerator):
+        raise TypeError("`get` of an ObjectRefGenerator is not allowed. Iterate it: [get(ref) for ref in generator].")
+    if _is_dask(object_refs):
+        from mltoolkit.core import dask_interop
+
+        return dask_interop.get_dask(object_refs, timeout)
+    if not isinstance(object_refs, (list, tuple)):
+        raise TypeError(f"`get` takes an ObjectRef or a list of them, got {type(object_refs).__name__}.")
+    for item in object_refs:
+        if not isinstance(item, ObjectRef):
+            if _is_dask(item):
+                from mltoolkit.core import dask_interop
+
+                return [dask_interop.get_any(one, timeout) for one in object_refs]
+            raise ValueError(f"`get` takes an ObjectRef or a list of them; the list holds {item!r} ({type(item).__name__}).")
+    if not object_refs:
+        return []
+    values = backend.get(object_refs, timeout)
+    return [_writable(value) for value in values] if copy else values
+
+
+def _writable(value: Any) -> Any:
+    import copy
+
+    return copy.deepcopy(value)
+
+
+def _is_dask(value: Any) -> bool:
+    return hasattr(value, "__dask_graph__") or (type(value).__module__.startswith("distributed") and hasattr(value, "key"))
+
+
+def wait(
+    object_refs: Sequence[Any],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[Any], list[Any]]:
+    """Wait until some references are ready.
+
+    Parameters
+    ----------
+    object_refs : list of ObjectRef
+        Different references. A streaming generator counts as ready when its next item is.
+    num_returns : int, default=1
+        How many to wait for.
+    timeout : float, optional
+        Seconds to wait at most; 0 polls.
+    fetch_local : bool, default=True
+        Kept for compatibility: values are fetched when `get` needs them.
+
+    Returns
+    -------
+    ready, not_ready : list of ObjectRef
+        Both in the order of the input; `ready` has at most `num_returns`.
+
+    Raises
+    ------
+    TypeError
+        For a bare reference or foreign items.
+    ValueError
+        For repeats, and `num_returns` below 1 or above the number of references.
+    """
+    if isinstance(object_refs, (ObjectRef, ObjectRefGenerator)):
+        raise TypeError("`wait` takes a list of ObjectRef, got a single one; write wait([ref]).")
+    if not isinstance(object_refs, (list, tuple)):
+        raise TypeError(f"`wait` takes a list of ObjectRef, got {type(object_refs).__name__}.")
+    for item in object_refs:
+        if not isinstance(item, (ObjectRef, ObjectRefGenerator)):
+            raise TypeError(f"`wait` takes a list of ObjectRef; the list holds {item!r} ({type(item).__name__}).")
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout < 0):
+        raise ValueError(f"`timeout` must be a number of seconds >= 0 or None, got {timeout!r}.")
+    refs = list(object_refs)
+    if not refs:
+        return [], []
+    if len(set(refs)) != len(refs):
+        raise ValueError("`wait` takes different references; the list holds one of them twice.")
+    if isinstance(num_returns, bool) or not isinstance(num_returns, int) or not 1 <= num_returns <= len(refs):
+        raise ValueError(f"`num_returns` must be an integer from 1 to the number of references, {len(refs)}, got {num_returns!r}.")
+    if any(isinstance(item, ObjectRefGenerator) for item in refs):
+        is_ready = _wait_with_generators(refs, num_returns, timeout)
+    else:
+        done = require_backend().wait(refs, num_returns, timeout)
+        is_ready = [ref._id in done for ref in refs]
+    ready, not_ready = [], []
+    for item, item_ready in zip(refs, is_ready, strict=True):
+        if item_ready and len(ready) < num_returns:
+            ready.append(item)
+        else:
+            not_ready.append(item)
+    return ready, not_ready
+
+
+def _wait_with_generators(items: list[Any], num_returns: int, timeout: float | None) -> list[bool]:
+    """Wait for references and for the next items of generators; both become futures."""
+    import concurrent.futures
+
+    backend = require_backend()
+    futures: list[concurrent.futures.Future[Any]] = []
+    done = threading.Semaphore(0)
+    for item in items:
+        if isinstance(item, ObjectRefGenerator):
+            future = backend.stream_peek(item._ref, item._index)
+        else:
+            future = backend.future(item)
+        future.add_done_callback(lambda _: done.release())
+        futures.append(future)
+    from mltoolkit.core.waiting import Deadline
+
+    deadline = Deadline(timeout)
+    for _ in range(num_returns):
+        if not done.acquire(timeout=deadline.left()):
+            break
+    return [future.done() for future in futures]
+
+
+def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
+    """Cancel the task that a reference comes from.
+
+    Pending work never runs. Running work gets ``KeyboardInterrupt``; asyncio methods get ``asyncio.CancelledError``. Finished work is
+    left alone. ``get`` of the reference raises `TaskCancelledError`.
+
+    Parameters
+    ----------
+    ref : ObjectRef or ObjectRefGenerator
+        A result of the task.
+    force : bool, default=False
+        Kill the process; not for actor methods.
+    recursive : bool, default=True
+        Cancel the tasks that it submitted as well.
+
+    Raises
+    ------
+    TypeError
+        If it is no reference.
+    ValueError
+        With `force` for an actor method.
+    """
+    if isinstance(ref, ObjectRefGenerator):
+        ref = ref._ref
+    if not isinstance(ref, ObjectRef):
+        raise TypeError(f"`cancel` takes an ObjectRef, got {type(ref).__name__}.")
+    require_backend().cancel(ref._id, force, recursive)
+
+
+# ---- actors -----------------------------------------------------------------------------------------------------------
+
+
+def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+    """End an actor at once; its calls in flight fail.
+
+    Parameters
+    ----------
+    actor : ActorHandle
+        Which.
+    no_restart : bool, default=True
+        False lets it restart if ``max_restarts`` allows.
+    """
+    if not isinstance(actor, ActorHandle):
+        raise ValueError(
+            f"`kill` takes an actor handle, got {type(actor).__name__}. To end a task, use `cancel(ref, force=True)`."
+        )
+    require_backend().kill_actor(actor._ref._id, no_restart)
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+    """Return a handle of a named actor.
+
+    Parameters
+    ----------
+    name : str
+        As given to ``.options(name=...)``.
+    namespace : str, optional
+        Default: that of this job.
+
+    Raises
+    ------
+    ValueError
+        If there is no living actor of that name.
+    """
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"`name` must be a non-empty string, got {name!r}.")
+    if namespace is not None and (not isinstance(namespace, str) or not namespace):
+        raise ValueError(f"`namespace` must be a non-empty string or None, got {namespace!r}.")
+    backend = require_backend()
+    actor_id, info = backend.query("get_actor", name, namespace or backend.namespace)
+    return ActorHandle(ObjectRef(actor_id, backend), info)
+
+
+def list_named_actors(all_namespaces: bool = False) -> list[Any]:
+    """Return the names of living named actors.
+
+    Parameters
+    ----------
+    all_namespaces : bool, default=False
+        True returns ``{"namespace": ..., "name": ...}`` dicts of all namespaces.
+    """
+    backend = require_backend()
+    names = backend.query("named_actors")
+    if all_namespaces:
+        return [{"namespace": namespace, "name": name} for namespace, name in names]
+    return [name for namespace, name in names if namespace == backend.namespace]
+
+
+# ---- cluster ----------------------------------------------------------------------------------------------------------
+
+
+def nodes() -> list[dict[str, Any]]:
+    """Return the nodes: id, address, host name, resources."""
+    return require_backend().query("nodes")  # type: ignore[no-any-return]
+
+
+def cluster_resources() -> dict[str, float]:
+    """Return the resources of all nodes together."""
+    return require_backend().query("cluster_resources")  # type: ignore[no-any-return]
+
+
+def available_resources() -> dict[str, float]:
+    """Return the resources that are free now."""
+    return require_backend().query("available_resources")  # type: ignore[no-any-return]
+
+
+def get_gpu_ids() -> list[int] | list[str]:
+    """Return the ids of the GPUs that the running task or actor holds."""
+    executor = getattr(require_backend(), "executor", None)
+    return list(executor.boot.get("gpus", [])) if executor is not None else []
+
+

@@ -1,0 +1,87 @@
+"""Which modules the fork server should have loaded, and whether code has changed on disk since."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import time
+from types import ModuleType
+
+# Drivers' tools: they start threads, own terminals or sockets, and no task needs them.
+_NEVER_PRELOAD = frozenset(
+    {
+        "IPython", "ipykernel", "zmq", "tornado", "distributed", "dask", "jupyter_client", "jupyter_core", "traitlets",
+        "pytest", "_pytest", "pluggy", "debugpy", "pydevd", "mltoolkit", "nbclient", "pip", "setuptools", "coverage",
+        "prompt_toolkit", "bokeh", "ray", "uvloop", "matplotlib_inline", "comm", "psutil", "rich", "py", "xdist", "execnet",
+    }
+)  # fmt: skip
+
+_SITE_DIRECTORIES = tuple(
+    {os.path.realpath(sysconfig.get_path(key)) + os.sep for key in ("purelib", "platlib")}
+)
+_STDLIB_DIRECTORIES = tuple(
+    {os.path.realpath(sysconfig.get_path(key)) + os.sep for key in ("stdlib", "platstdlib")}
+)
+
+
+def _file_of(module: ModuleType) -> str | None:
+    file = getattr(module, "__file__", None)
+    return os.path.realpath(file) if isinstance(file, str) else None
+
+
+def preloadable_modules() -> list[str]:
+    """Return the installed third-party modules that this process has loaded, in the order it did."""
+    names = []
+    for name, module in list(sys.modules.items()):
+        root = name.partition(".")[0]
+        if root in _NEVER_PRELOAD or root.startswith("_") or not isinstance(module, ModuleType):
+            continue
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and file.startswith(_SITE_DIRECTORIES):
+            names.append(name)
+    return names
+
+
+class CodeWatch:
+    """Notice that the user's modules have changed on disk, so that executors which loaded the old ones are replaced."""
+
+    INTERVAL_S = 0.05  # a notebook cell that edits, reloads and submits is slower; a burst of submissions is not
+
+    def __init__(self) -> None:
+        self._times: dict[str, float] = {}
+        self._next_look = 0.0
+        self._count = 0
+        self._watched: dict[str, str] = {}
+        self.changed()
+
+    def changed(self) -> bool:
+        """Return whether a file has changed since the last call; looks at the disk at most every 50 ms."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + self.INTERVAL_S
+        if len(sys.modules) != self._count:
+            self._count = len(sys.modules)
+            self._find_user_modules()
+        changed = False
+        for file in self._watched.values():
+            try:
+                modified = os.stat(file).st_mtime
+            except OSError:
+                continue
+            if self._times.setdefault(file, modified) != modified:
+                self._times[file] = modified
+                changed = True
+        return changed
+
+    def _find_user_modules(self) -> None:
+        for name, module in list(sys.modules.items()):
+            if name in self._watched or name == "__main__" or name.partition(".")[0] == "mltoolkit":
+                continue
+            file = getattr(module, "__file__", None)
+            if not isinstance(file, str) or not file.endswith(".py"):
+                continue
+            if file.startswith(_SITE_DIRECTORIES) or file.startswith(_STDLIB_DIRECTORIES):
+                continue
+            self._watched[name] = file

@@ -1,0 +1,134 @@
+"""What an executor does to its process: environment, streams, threads of native libraries, random state."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import signal
+import sys
+from typing import Any
+
+from mltoolkit.core.options import Submission
+from mltoolkit.core.zygote import THREAD_VARIABLES
+
+
+def prepare(boot: dict[str, Any]) -> None:
+    """Make a fresh fork (or spawn) ready for user code."""
+    sys.stdout = open(1, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    logging.basicConfig(level=boot.get("logging_level", logging.INFO), stream=sys.stderr, format="%(message)s")
+    reseed(boot["seed"])
+    set_threads(boot["threads"], boot["user_thread_variables"])
+    if os.environ.get("MLTOOLKIT_COMPAT") == "1" or boot.get("compat"):
+        from mltoolkit import compat
+
+        compat.install()
+
+
+def reseed(seed: int) -> None:
+    """Give this process random streams of its own; equal seeds give equal streams."""
+    random.seed(seed)
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed(seed % 2**32)
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "manual_seed"):
+        torch.manual_seed(seed)
+
+
+def set_threads(count: int, user_variables: dict[str, str]) -> None:
+    """Let native libraries use `count` threads, those already loaded included, unless the user set the variables."""
+    if any(name in user_variables for name in THREAD_VARIABLES):
+        for name in THREAD_VARIABLES:
+            os.environ.pop(name, None)
+        os.environ.update(user_variables)
+        with contextlib.suppress(ValueError):
+            count = int(user_variables.get("OMP_NUM_THREADS", count))
+    else:
+        for name in THREAD_VARIABLES:
+            os.environ[name] = str(count)
+    if count != 1 and any(name in sys.modules for name in ("numpy", "scipy", "sklearn", "torch", "xgboost", "lightgbm")):
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(count)
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "set_num_threads"):
+        torch.set_num_threads(count)
+
+
+def apply_submission(submission: Submission, boot: dict[str, Any]) -> None:
+    """Give user code the directory, import path and environment that its caller had."""
+    environ = dict(submission.environ)
+    for name in THREAD_VARIABLES:
+        if name in environ:
+            continue
+        if name in os.environ:
+            environ[name] = os.environ[name]
+    environ.update(boot["environment"])
+    for name in list(os.environ):
+        if name not in environ:
+            del os.environ[name]
+    for name, value in environ.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+    path = list(submission.path)
+    directory = boot.get("working_dir") or submission.cwd
+    try:
+        os.chdir(directory)
+    except OSError:
+        if boot.get("working_dir"):
+            raise
+    if boot.get("working_dir"):
+        path.insert(0, boot["working_dir"])
+    if path != sys.path:
+        sys.path[:] = path
+        import importlib
+
+        importlib.invalidate_caches()
+
+
+def flush_streams() -> None:
+    """Write out what user code has printed."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def run_exit_handlers() -> None:
+    """Run what user code registered with atexit; os._exit skips it."""
+    import atexit
+
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+
+
+def kill_own_group() -> None:
+    """End the processes that user code started, before this one ends."""
+    pid = os.getpid()
+    if os.getpgid(0) != pid:
+        return
+    for child in _group_members(pid):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(child, signal.SIGKILL)
+
+
+def _group_members(group: int) -> list[int]:
+    members = []
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return []
+    for name in names:
+        if not name.isdigit() or int(name) == group:
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as stream:
+                fields = stream.read().rpartition(b")")[2].split()
+            if int(fields[2]) == group:
+                members.append(int(name))
+        except (OSError, ValueError, IndexError):
+            continue
+    return members
