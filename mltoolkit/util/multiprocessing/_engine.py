@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from multiprocessing.pool import MaybeEncodingError
+from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING, Any
 
 import mltoolkit
@@ -100,9 +100,8 @@ class Engine:
     ) -> None:
         self.state = State.RUN
         self.processes = processes
-        self._make_actor = lambda: (
-            mltoolkit.remote(PoolWorker).options(**{"num_cpus": 0, **options}).remote(initializer, initargs)
-        )
+        actor_class = mltoolkit.remote(PoolWorker).options(**{"num_cpus": 0, **options})
+        self._make_actor: Callable[[], Any] = lambda: actor_class.remote(initializer, initargs)
         self._maxtasksperchild = maxtasksperchild
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
@@ -176,6 +175,9 @@ class Engine:
             if not mltoolkit.wait([ended], timeout=max(0.0, deadline - time.monotonic()))[0]:
                 mltoolkit.kill(actor)
 
+    def _terminated(self) -> bool:
+        return self.state is State.TERMINATE
+
     def _check_running(self) -> None:
         if self.state is not State.RUN:
             raise ValueError("Pool not running")
@@ -199,9 +201,9 @@ class Engine:
                 chunk = Chunk(job, num_chunks, items)
                 with self._room:
                     self._room.wait_for(
-                        lambda: len(self._pending) < _CHUNKS_AHEAD * self.processes or self.state is State.TERMINATE
+                        lambda: len(self._pending) < _CHUNKS_AHEAD * self.processes or self._terminated()
                     )
-                    if self.state is State.TERMINATE:
+                    if self._terminated():
                         return
                     self._pending.append(chunk)
                 num_chunks += 1
@@ -274,9 +276,8 @@ class Engine:
 
     def _release(self, worker: _Worker, lost: bool) -> None:
         """Make a worker idle, or put another in its place."""
-        with self._lock:
-            if self.state is State.TERMINATE:
-                return
+        if self._terminated():
+            return
         spent = self._maxtasksperchild is not None and worker.num_chunks >= self._maxtasksperchild
         if lost or spent:
             if not mltoolkit.is_initialized():
@@ -289,11 +290,11 @@ class Engine:
             fresh = _Worker(self._make_actor())
             with self._lock:
                 self._workers.discard(worker)
-                if self.state is not State.TERMINATE:
+                if not self._terminated():
                     self._workers.add(fresh)
             worker = fresh
         with self._lock:
-            if self.state is not State.TERMINATE:
+            if not self._terminated():
                 self._idle.append(worker)
                 return
         self._kill(worker)

@@ -8,7 +8,7 @@ import traceback
 import types
 from collections.abc import Callable
 from enum import Enum
-from multiprocessing.pool import MaybeEncodingError
+from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 from typing import Any
 
 import cloudpickle

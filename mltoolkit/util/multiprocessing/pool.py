@@ -77,7 +77,7 @@ class Pool:
             raise ValueError(f"`processes` must be at least 1, got {processes!r}.")
         if initializer is not None and not callable(initializer):
             raise TypeError(f"`initializer` must be callable, got {initializer!r}.")
-        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild < 1):
+        if not (maxtasksperchild is None or _is_count(maxtasksperchild)):
             raise ValueError(f"`maxtasksperchild` must be a positive int or None, got {maxtasksperchild!r}.")
         if context is not None:
             raise NotImplementedError(
@@ -381,6 +381,10 @@ class Pool:
             self._engine.submit(job, batches)
         else:
             self._engine.submit_from(job, batched(iterable, chunksize))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 def _check_chunksize(chunksize: int) -> None:
