@@ -323,3 +323,7 @@ def _head_address() -> str:
     if len(set(known)) > 1:
         raise CommandError(f"several clusters run here; choose one with --address: {', '.join(sorted(set(known)))}.")
     return known[0]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The documentation builds, what it shows runs, and what it claims to exist does."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+
+import pytest
+from helpers import ROOT, script_env
+
+import mltoolkit
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+# A fence that says just "python" holds a program; one that cannot run on its own says {code-block} python.
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)[^)]*\)")
+
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="a distribution without docs/")
+
+
+def program_of(page):
+    """All Python blocks of a page as one program, each at the line it has on the page."""
+    text = page.read_text()
+    lines = [""] * text.count("\n")
+    for block in PYTHON_BLOCK.finditer(text):
+        start = text.count("\n", 0, block.start(1))
+        code = block[1].splitlines()
+        lines[start : start + len(code)] = code
+    return "\n".join(lines)
+
+
+WITH_PROGRAMS = [page for page in PAGES if PYTHON_BLOCK.search(page.read_text())]
+
+
+def test_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("furo")
+    pytest.importorskip("myst_parser")
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", tmp_path / "trees", DOCS]
+        + [tmp_path / "html"],
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "html" / "api" / "core.html").read_text()
+    assert "mltoolkit.init" in reference
+    assert "Parameters" in reference
+
+
+def test_pages_hold_programs():
+    assert {"README", "tasks", "actors", "objects", "utilities", "scikit-learn"} <= {
+        page.stem for page in WITH_PROGRAMS
+    }
+
+
+@pytest.mark.parametrize("page", WITH_PROGRAMS, ids=lambda page: page.stem)
+def test_programs_on_a_page(page, tmp_path):
+    script = tmp_path / f"{page.stem}.py"
+    script.write_text(program_of(page))
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, env=script_env(), timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    missing = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
+    assert missing == []
+
+
+def supported_names():
+    """The names in the first column of the tables of "Coming from Ray", with ``ray`` as their root."""
+    names = []
+    for line in (DOCS / "coming-from-ray.md").read_text().splitlines():
+        if line.startswith("| `"):
+            names += re.findall(r"`([\w.]+)", line.split("|")[1])
+    return names
+
+
+@pytest.mark.parametrize("name", supported_names() if DOCS.is_dir() else [])
+def test_names_that_are_said_to_exist_do(name):
+    root, *rest = name.split(".")
+    found = {"ray": mltoolkit}[root]
+    for part in rest:
+        if not hasattr(found, part):
+            importlib.import_module(f"{found.__name__}.{part}")
+        found = getattr(found, part)
+
+
+def modules():
+    found = pkgutil.walk_packages(mltoolkit.__path__, "mltoolkit.", onerror=lambda name: None)
+    return [info.name for info in found if not info.name.endswith("__main__")]
+
+
+def test_doctests_are_found():
+    finder = doctest.DocTestFinder()
+    assert any(test.examples for test in finder.find(importlib.import_module("mltoolkit.compat")))
+
+
+@pytest.mark.parametrize("name", modules())
+def test_doctests(name):
+    module = importlib.import_module(name)
+    try:
+        result = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    finally:
+        if any(test.examples for test in doctest.DocTestFinder().find(module)):
+            mltoolkit.shutdown()
+    assert result.failed == 0, f"{result.failed} of {result.attempted} examples failed; see the output above"
