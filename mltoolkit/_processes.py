@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import psutil
 
-__all__ = ["CommandError", "Record", "launch", "new_token", "records", "run_dir", "stop"]
+__all__ = ["CommandError", "Record", "find_address", "launch", "new_token", "records", "run_dir", "stop"]
 
 Role = Literal["head", "node"]
 
@@ -209,6 +209,21 @@ def records() -> list[Record]:
             # Another `stop` removed it in between, or it is none of ours.
             continue
     return sorted(found, key=lambda record: (record.role == "head", record.pid))
+
+
+def find_address() -> str | None:
+    """Give the scheduler's address of the cluster that was started on this machine last.
+
+    Returns
+    -------
+    str or None
+        None where nothing runs that ``mltoolkit start`` launched. A machine that joined somebody's cluster has no
+        scheduler of its own, but knows theirs.
+    """
+    running = [record for record in records() if record.address and record.process() is not None]
+    heads = [record for record in running if record.role == "head"]
+    latest = max(heads or running, key=lambda record: record.created, default=None)
+    return None if latest is None else latest.address
 
 
 def _forget(record: Record) -> None:

@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     stop.set_defaults(command=_stop)
 
     status = commands.add_parser("status", help="show the nodes of a cluster and their resources", allow_abbrev=False)
-    status.add_argument("--address", help="the scheduler's; by default that of the cluster started here")
+    status.add_argument("--address", help="the scheduler's; by default that of the cluster started here last")
     status.set_defaults(command=_status)
 
     run = commands.add_parser("run", help="run a program written for Ray, unchanged", add_help=False)
@@ -307,22 +307,12 @@ def _stop(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    address = options.address or _head_address()
     from mltoolkit._status import show_status
 
-    show_status(address)
-
-
-def _head_address() -> str:
-    running = [record for record in _processes.records() if record.process() is not None]
-    heads = [record.address for record in running if record.role == "head"]
-    # A machine that has joined somebody's cluster has no scheduler of its own, but knows theirs.
-    known = heads or [record.address for record in running]
-    if not known:
+    address = options.address or _processes.find_address()
+    if address is None:
         raise CommandError("no cluster was started here. Name one with --address=tcp://HOST:PORT.")
-    if len(set(known)) > 1:
-        raise CommandError(f"several clusters run here; choose one with --address: {', '.join(sorted(set(known)))}.")
-    return known[0]
+    show_status(address)
 
 
 if __name__ == "__main__":

@@ -185,6 +185,15 @@ class TestRecords:
         assert alive(bystander.pid)
         assert _processes.records() == []
 
+    def test_address_is_that_of_the_last_scheduler_that_runs(self, bystander, run_dir):
+        assert _processes.find_address() is None
+        here = (bystander.pid, bystander.create_time(), tuple(bystander.cmdline()))
+        Record("node", *here, "tcp://theirs:1", "log").save()
+        assert _processes.find_address() == "tcp://theirs:1"
+        Record("head", *here, "tcp://ours:1", "log").save()
+        Record("head", 1, time.time(), ("gone",), "tcp://gone:1", "log").save()
+        assert _processes.find_address() == "tcp://ours:1"
+
     def test_stop_uses_force_in_the_end(self, run_dir):
         stubborn = "import signal, sys; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); sys.stdin.read()"
         process = subprocess.Popen(

@@ -40,9 +40,9 @@ WITH_PROGRAMS = [page for page in PAGES if PYTHON_BLOCK.search(page.read_text())
 def test_site_builds_without_a_warning(tmp_path):
     pytest.importorskip("furo")
     pytest.importorskip("myst_parser")
+    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", tmp_path / "trees"]
     done = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", tmp_path / "trees", DOCS]
-        + [tmp_path / "html"],
+        [*build, DOCS, tmp_path / "html"],
         capture_output=True,
         text=True,
         timeout=110,
