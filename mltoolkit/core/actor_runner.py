@@ -107,7 +107,8 @@ class ActorRunner:
         self.name = name
         self.extra = extra
         self.instance: Any = None
-        self.failed = False
+        self._created = False
+        self._early: list[Message] = []
         self._running: dict[bytes, tuple[TaskContext, asyncio.Task[None] | None, asyncio.AbstractEventLoop | None]] = {}
         self._lock = threading.Lock()
         self._early_cancels: set[bytes] = set()
@@ -147,7 +148,6 @@ class ActorRunner:
             cls, (args, kwargs) = load()
             self.instance = cls(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - surfaces at every method call
-            self.failed = True
             name = f"{self.name}.__init__"
             payload = serialization.user_error_payload(error, name, skip_frames=1)
             process_setup.flush_streams()
@@ -158,11 +158,26 @@ class ActorRunner:
             return
         process_setup.flush_streams()
         executor.connection.send(("created", self.actor_id))
+        with self._lock:
+            early, self._early = self._early, []
+            for message in early:
+                self._route(message)
+            self._created = True
 
     # ---- calls -------------------------------------------------------------------------------------------------------
 
-    def dispatch(self, message: Message) -> bool:
-        """Give a call to its group; False if it is for the main thread.  Runs on the reader's thread."""
+    def dispatch(self, message: Message) -> None:
+        """Give a call to its group, once the constructor has returned. Runs on the reader's thread."""
+        if self._created:
+            self._route(message)
+            return
+        with self._lock:
+            if self._created:
+                self._route(message)
+            else:
+                self._early.append(message)
+
+    def _route(self, message: Message) -> None:
         group_name = message[7].get("group") or self._method_groups.get(message[2])
         if group_name and group_name not in self._groups:
             self._reject(
@@ -172,15 +187,12 @@ class ActorRunner:
                     f"{sorted(self._groups) or 'none were declared'}."
                 ),
             )
-            return True
+            return
         group = self._groups[group_name] if group_name else self._default
-        if group is None or message[2] == "__ray_terminate__":
-            if isinstance(group, LoopGroup):
-                group.submit(message)
-                return True
-            return False
-        group.submit(message)
-        return True
+        if group is None:
+            self.executor.inbox.put(message)
+        else:
+            group.submit(message)
 
     def _reject(self, message: Message, error: Exception) -> None:
         payload = serialization.user_error_payload(error, f"{self.name}.{message[2]}")

@@ -43,7 +43,7 @@ class Executor:
     def __init__(self, sock: socket.socket, boot: dict[str, Any]) -> None:
         self.connection = BlockingConnection(sock)
         self.boot = boot
-        store = Store(boot["shm_dir"], boot["disk_dir"], boot["store_limit"], boot["node_id"])
+        store = Store(boot["shm_dir"], boot["disk_dir"], boot["store_limit"], boot["node_id"], boot["host"])
         self.backend = WorkerBackend(self.connection, store, boot["namespace"])
         self.backend.current_task = lambda: task_context.current().task_id
         self.backend.on_blocking = self._warn_if_on_loop
@@ -68,7 +68,7 @@ class Executor:
     def _read_forever(self) -> None:
         handlers = {
             "task": self._on_work,
-            "create": self._on_work,
+            "create": self._on_create,
             "call": self._on_call,
             "reply": self.backend.on_reply,
             "function": self._on_function,
@@ -93,11 +93,15 @@ class Executor:
         self._keep_delivered(message)
         self.inbox.put(message)
 
+    def _on_create(self, message: Message) -> None:
+        # Here and not on the main thread: the runner must stand before the calls that come right behind.
+        self.runner = ActorRunner(self, message[1], message[3], message[7])
+        self._on_work(message)
+
     def _on_call(self, message: Message) -> None:
         self._keep_delivered(message)
-        runner = self.runner
-        if runner is None or not runner.dispatch(message):
-            self.inbox.put(message)
+        assert self.runner is not None
+        self.runner.dispatch(message)
 
     def _keep_delivered(self, message: Message) -> None:
         args, deps = message[4], message[5]
@@ -349,7 +353,7 @@ class Executor:
         )
         self.current = context
         task_context.enter(context)
-        self.runner = ActorRunner(self, actor_id, name, extra)
+        assert self.runner is not None
         self.runner.create(lambda: (self.function(class_id), self.arguments(message)))
 
     def request_exit(self, reason: str) -> None:

@@ -94,6 +94,7 @@ class Head:
         self.max_without_cpu = 64
         self._watch = CodeWatch()
         self._submission: Submission | None = None
+        self._trim_timer = False
         reactor.after_events = self._after_events
 
     # ---- nodes -------------------------------------------------------------------------------------------------------
@@ -222,12 +223,20 @@ class Head:
 
     def delete_segment(self, segment: Segment) -> None:
         """Delete a value's shared memory wherever it lies."""
-        if segment.node_id in ("", self.store.node_id):
+        if segment.host == self.store.host:
             self.store.delete(segment)
+            if not self._trim_timer:
+                self._trim_timer = True
+                self.reactor.call_later(2.0, self._on_trim_timer)
         else:
             node = self.nodes.get(segment.node_id)
             if node is not None:
                 node.delete_segment(segment)
+
+    def _on_trim_timer(self) -> None:
+        self._trim_timer = self.store.trim()
+        if self._trim_timer and not self.closed:
+            self.reactor.call_later(1.0, self._on_trim_timer)
 
     def local_copy(self, payload: Payload, record: ExecutorRecord) -> Payload:
         """Return a payload that an executor's host can map; on one host it is the payload itself."""

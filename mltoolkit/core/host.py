@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import re
 from collections.abc import Mapping
 
@@ -123,3 +124,17 @@ def visible_gpus(environ: Mapping[str, str] | None = None) -> list[int]:
     if all(part.isdigit() for part in chosen):
         return [int(part) for part in chosen]
     return list(range(len(chosen)))
+
+
+def shared_memory_id(shm_root: str) -> str:
+    """Name the set of processes that can map each other's segments: one kernel, one mount of shared memory, one user."""
+    override = os.environ.get("MLTOOLKIT_HOST_ID")
+    if override:
+        return override
+    boot = _read("/proc/sys/kernel/random/boot_id") or platform.node()
+    try:
+        status = os.stat(shm_root)
+        mount = f"{status.st_dev}-{status.st_ino}"
+    except OSError:
+        mount = "none"
+    return f"{boot}-{mount}-{os.getuid()}"

@@ -58,7 +58,7 @@ class SessionDirectories:
         self.session_id = f"{os.getpid()}-{secrets.token_hex(4)}"
         disk_root = os.environ.get("MLTOOLKIT_TMPDIR") or tempfile.gettempdir()
         self.disk = private_directory(private_directory(disk_root, f"mltoolkit-{uid}"), self.session_id)
-        shm_root = os.environ.get("MLTOOLKIT_SHM_DIR", "/dev/shm")
+        self.shm_root = shm_root = os.environ.get("MLTOOLKIT_SHM_DIR", "/dev/shm")
         self.shm = ""
         if os.path.isdir(shm_root) and os.access(shm_root, os.W_OK):
             remove_dead_sessions(shm_root, f"mltoolkit-{uid}-")
@@ -155,13 +155,15 @@ class EmbeddedSession:
         self.directories = SessionDirectories()
         self.node_id = new_id().hex()
         self.reactor = Reactor("mltoolkit-io")
-        store = Store(self.directories.shm, self.directories.disk, store_limit, self.node_id)
+        host_id = host.shared_memory_id(self.directories.shm_root)
+        store = Store(self.directories.shm, self.directories.disk, store_limit, self.node_id, host_id)
         user_variables = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
         boot = {
             "shm_dir": self.directories.shm,
             "disk_dir": self.directories.disk,
             "store_limit": store_limit,
             "node_id": self.node_id,
+            "host": host_id,
             "namespace": namespace,
             "logging_level": logging_level,
             "user_thread_variables": user_variables,
