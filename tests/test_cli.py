@@ -253,7 +253,7 @@ class TestQuickstart:
         assert "scikit-learn's wine data, 178 wines with 13 measurements" in out
         assert "the best of 80 decision trees, each scored on 5 folds: 400 fits" in out
         assert re.search(r"one process\W+\d+\.\d\d s", out)
-        assert re.search(r"second search\W+\d+\.\d\d s\W+\d+\.\d\dx as fast", out)
+        assert re.search(r"search again\W+\d+\.\d\d s\W+\d+\.\d\dx", out)
         assert "(the same as in one process)" in out
 
     @pytest.mark.parametrize("separator", [";", ","])

@@ -16,7 +16,7 @@ import mltoolkit
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-# A fence that says just "python" holds a program; one that cannot run on its own says {code-block} python.
+# A fence that says just "python" holds a program; one that cannot run on its own says "py".
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)[^)]*\)")
 
