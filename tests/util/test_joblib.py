@@ -5,6 +5,7 @@ import os
 import threading
 import time
 import warnings
+import weakref
 
 import pytest
 
@@ -304,11 +305,17 @@ class TestArrays:
         assert len(puts) == 1
 
     @pytest.mark.parametrize("outcome", ["results", "error", "abandoned"])
-    def test_shared_arrays_are_freed(self, outcome):
-        from helpers import stored_bytes
+    def test_shared_arrays_are_let_go(self, monkeypatch, outcome):
+        refs = []
+        put = mltoolkit.put
 
-        array = np.zeros(50 * FLOATS_1MB)
-        before = stored_bytes()
+        def watched(value):
+            ref = put(value)
+            refs.append(weakref.ref(ref))
+            return ref
+
+        monkeypatch.setattr(mltoolkit, "put", watched)
+        array = np.zeros(FLOATS_1MB)
 
         def use(x, i):
             if outcome == "error" and i == 3:
@@ -324,11 +331,12 @@ class TestArrays:
         else:
             generator = Parallel(n_jobs=2, return_as="generator")(calls)
             next(generator)
-            assert stored_bytes() >= before + array.nbytes
+            assert refs[0]() is not None
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # joblib tells how much was not used
                 del generator
-        wait_until(lambda: stored_bytes() < before + array.nbytes // 2, 10, "the shared array is freed")
+        assert len(refs) == 1
+        wait_until(lambda: refs[0]() is None, 10, "the shared array is let go")
 
 
 class OddError(Exception):
@@ -361,9 +369,17 @@ class TestErrors:
         assert "raise error" in str(cause)
 
     def test_an_error_that_cannot_be_rebuilt_still_arrives(self):
+        def call(i):
+            raise OddError("this", "that")
+
         with pytest.raises(Exception, match="this and that") as caught:
-            Parallel(n_jobs=2)(self.fail_at(3, OddError("this", "that")))
+            Parallel(n_jobs=2)(delayed(call)(i) for i in range(5))
         assert "OddError" in str(caught.value)
+
+    def test_an_argument_that_cannot_be_rebuilt(self):
+        with pytest.raises(TypeError, match="second") as caught:
+            Parallel(n_jobs=2)([delayed(str)(OddError("this", "that"))])
+        assert "unpickling a batch" in str(caught.value.__cause__)
 
     def test_an_argument_that_cannot_be_pickled(self):
         with pytest.raises(Exception, match="Call 1, `inc`, cannot be pickled.*lock"):

@@ -267,7 +267,7 @@ class ParallelCall:
         if batch.mark is None:
             batch.mark = _Mark(len(batch.calls))
             self._n_started += 1
-            if self.options.ordered:
+            if self.options.ordered and self.options.window is not None:
                 self._untaken.append(batch.mark)
         options = self.options
         calls = batch.calls[part.start : part.stop]
@@ -329,7 +329,7 @@ class ParallelCall:
         batch.ended = True
         if batch.mark is not None:
             batch.mark.ended_at = time.monotonic()
-            if not self.options.ordered:
+            if not self.options.ordered and self.options.window is not None:
                 self._untaken.append(batch.mark)
         if error is None:
             batch.future.set_result(batch.results)
