@@ -23,6 +23,7 @@ myst_heading_anchors = 3
 napoleon_google_docstring = False
 napoleon_numpy_docstring = True
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # an attribute that is described in the class and has a docstring is listed once
 autodoc_typehints = "none"  # numpydoc's own types are the ones written for readers
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
