@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -22,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from mltoolkit import _processes
+from mltoolkit import __version__, _processes
 from mltoolkit._processes import CommandError, Record
 
 __all__ = ["main"]
@@ -70,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Ray's programming model and machine-learning libraries on Dask.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"mltoolkit {importlib.metadata.version('mltoolkit')}")
+    parser.add_argument("--version", action="version", version=f"mltoolkit {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_quickstart(commands)
     _add_start(commands)
