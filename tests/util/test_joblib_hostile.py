@@ -139,6 +139,20 @@ def test_shutdown_in_the_middle_ends_the_call(fresh, gate):
     assert next(results) == 0
     mltoolkit.shutdown()
     start = time.monotonic()
-    with pytest.raises(Exception):  # noqa: B017 - which error depends on how far the calls were
+    with pytest.raises((mltoolkit.exceptions.RayError, RuntimeError), match="shut down"):
         next(results)
     assert time.monotonic() - start < 20
+    assert not mltoolkit.is_initialized()
+
+
+def test_a_loss_inside_a_call_is_the_users(tally):
+    ran = tally()
+
+    def call():
+        ran.add()
+        mltoolkit.get(mltoolkit.remote(die).options(max_retries=0).remote("exit"))
+
+    with pytest.raises(WorkerCrashedError) as caught:
+        Parallel(n_jobs=2)([delayed(call)()])
+    assert not isinstance(caught.value, CallLostError)
+    assert ran.count() == 1

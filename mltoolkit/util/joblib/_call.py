@@ -195,8 +195,7 @@ class ParallelCall:
         """Start nothing more, cancel what runs, and end all batches."""
         self._aborted = True
         # At once and not on the thread, which may be deep in the user's iterable.
-        for ref in list(self._in_flight.values()):
-            _cancel(ref)
+        self._cancel_all()
         self._events.put(None)
 
     def close(self) -> None:
@@ -245,7 +244,7 @@ class ParallelCall:
                         _cancel(ref, force=True)
                 continue
             self._note_taken()
-            while self._waiting and self._has_room():
+            while self._waiting and not self._aborted and self._has_room():
                 self._launch(self._waiting.popleft())
         self._sharer.clear()
 
@@ -274,6 +273,8 @@ class ParallelCall:
         budget_s = BUDGET_S if options.split and len(calls) > 1 else None
         order = Order(calls, batch.first + part.start, options.nested, budget_s, options.n_threads)
         try:
+            if not mltoolkit.is_initialized():  # or the first use below would start a new session
+                raise RuntimeError("mltoolkit was shut down while a Parallel call was running.")
             message = self._sharer.dumps(order, batch.captured_at)
             task = _runner().options(**options.task_options, name=function_name(calls[0][0]), max_retries=0)
             ref = task.remote(message.blob, message.carried, options.writable, *message.buffers)
@@ -292,11 +293,8 @@ class ParallelCall:
             return
         try:
             report = future.result()
-            results = _results_or_raise(report)
-        except LOST as error:
-            if isinstance(
-                error, exceptions.RayTaskError
-            ):  # lost by a call inside the user's code: that is for the user
+        except BaseException as error:  # what the runtime has to say; exceptions of calls are part of the report
+            if not isinstance(error, LOST) or isinstance(error, exceptions.OwnerDiedError):
                 self._end(batch, error)
             elif part.repeated:
                 name = function_name(batch.calls[part.start][0])
@@ -304,6 +302,8 @@ class ParallelCall:
             else:
                 self._wait_again(batch, part.start, part.stop, part.stop - part.start, repeated=True)
             return
+        try:
+            results = _results_or_raise(report)
         except BaseException as error:  # whatever the user's code raised
             self._end(batch, error)
             return
@@ -356,11 +356,15 @@ class ParallelCall:
     def _drop_all(self) -> None:
         batches = {part.batch for part in (*self._waiting, *self._in_flight)}
         self._waiting.clear()
-        for ref in self._in_flight.values():
-            _cancel(ref)
+        self._cancel_all()
         for batch in batches:
             if not batch.ended:
                 self._end(batch, concurrent.futures.CancelledError())
+
+    def _cancel_all(self) -> None:
+        # The last ones first: they wait for the CPUs of those before them, and must not get them.
+        for ref in reversed(list(self._in_flight.values())):
+            _cancel(ref)
 
     def _note_taken(self) -> None:
         """Forget the batches that the consumer of a generator has taken."""
