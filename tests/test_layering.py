@@ -18,8 +18,11 @@ FACADE = {
     "mltoolkit.actor",
     "mltoolkit.exceptions",
     "mltoolkit.runtime_context",
+    "mltoolkit.util",
+    "mltoolkit.util.check_serialize",
     "mltoolkit.util.placement_group",
     "mltoolkit.util.scheduling_strategies",
+    "mltoolkit.util.serialization",
 }
 
 

@@ -65,7 +65,8 @@ def test_large_arrays_are_the_same_memory_in_every_process():
             return mapping_of(array.ctypes.data)
 
     ref = ray.put(np.ones(4 * MB // 8))
-    here = mapping_of(ray.get(ref).ctypes.data)
+    array = ray.get(ref)
+    here = mapping_of(array.ctypes.data)
     assert here[1] != "0", "the driver has a private copy"
     looker = Looker.remote()
     assert ray.get([look.remote(ref), look.remote(ref), looker.look.remote(ref)]) == [here] * 3
@@ -83,7 +84,8 @@ def test_result_of_a_task_is_shared_too():
     ref = make.remote()
     there = ray.get(look.remote(ref))
     assert there[1] != "0"
-    assert mapping_of(ray.get(ref).ctypes.data) == there
+    array = ray.get(ref)
+    assert mapping_of(array.ctypes.data) == there
 
 
 def test_array_outlives_its_ref():

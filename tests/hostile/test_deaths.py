@@ -248,7 +248,8 @@ def test_out_of_memory_is_explained(fresh):
     def eat():
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+        used = psutil.Process().memory_info().vms
+        resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), resource.RLIM_INFINITY))
         return len(bytearray(8 << 30))
 
     with pytest.raises((MemoryError, ray.exceptions.OutOfMemoryError)):

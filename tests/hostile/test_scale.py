@@ -126,9 +126,9 @@ def test_a_thousand_actors_created_and_ended(runtime):
             assert value == start + i
             pids.add(pid)
         if start % 40:
-            for a in actors:
-                ray.kill(a)
-        del actors, a
+            for actor in actors:
+                ray.kill(actor)
+        actors = actor = None
     assert len(pids) >= 900, "processes of dead actors were used again"
     wait_until(lambda: len(family()) <= children + 8, 20, "their processes end")
 
