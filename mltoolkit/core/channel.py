@@ -73,14 +73,18 @@ class NonBlockingSender:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
-        self._outbox: deque[Message] = deque()
+        self._outbox: deque[Message | bytes] = deque()
         self._unsent: memoryview | None = None
         self._lock = threading.Lock()
         self.closed = False
 
-    def post(self, message: Message) -> None:
-        """Queue a message for the next flush."""
+    def post(self, message: Message | bytes) -> None:
+        """Queue a message, or bytes that hold whole frames already, for the next flush."""
         self._outbox.append(message)
+
+    def flush_soon(self, reactor: Any) -> None:
+        """Have a reactor write what is queued."""
+        reactor.flush_soon(self)
 
     def flush(self) -> bool:
         """Write what is queued; False if the kernel's buffer is full and some is left."""
@@ -92,10 +96,7 @@ class NonBlockingSender:
                 if unsent is None:
                     if not self._outbox:
                         return True
-                    batch = []
-                    while self._outbox:
-                        batch.append(self._outbox.popleft())
-                    unsent = memoryview(encode(batch))
+                    unsent = memoryview(self._next_frame())
                 try:
                     sent = self.sock.send(unsent)
                 except (BlockingIOError, InterruptedError):
@@ -111,6 +112,20 @@ class NonBlockingSender:
                 self._unsent = None
         finally:
             self._lock.release()
+
+
+    def _next_frame(self) -> bytes:
+        batch: list[Message] = []
+        while self._outbox:
+            item = self._outbox[0]
+            if isinstance(item, bytes):
+                if batch:
+                    break
+                self._outbox.popleft()
+                return item
+            batch.append(item)
+            self._outbox.popleft()
+        return encode(batch)
 
 
 class BlockingConnection:

@@ -61,6 +61,8 @@ class Head:
     """
 
     may_grow = False
+    keep_lineage = False  # on one host a result is lost only together with the driver
+    dashboard_url = ""
 
     def __init__(
         self,
@@ -166,6 +168,10 @@ class Head:
             for message in messages:
                 handle(record, message)
 
+    def on_bytes(self, process: ExecutorProcess, data: bytes) -> None:
+        """Never called: this listener asks for messages."""
+        raise AssertionError("the head takes messages, not bytes")
+
     def on_output(self, process: ExecutorProcess, is_stderr: bool, lines: list[str]) -> None:
         """Lines that an executor has printed."""
         self.output.print_lines(process.label, process.pid, is_stderr, lines)
@@ -222,7 +228,8 @@ class Head:
             self.objects.hold(object_id)
 
     def delete_segment(self, segment: Segment) -> None:
-        """Delete a value's shared memory wherever it lies."""
+        """Delete a value's shared memory wherever it lies, copies included."""
+        self.on_segment_deleted(segment)
         if segment.host == self.store.host:
             self.store.delete(segment)
             if not self._trim_timer:
@@ -232,6 +239,37 @@ class Head:
             node = self.nodes.get(segment.node_id)
             if node is not None:
                 node.delete_segment(segment)
+
+    def on_segment_deleted(self, segment: Segment) -> None:
+        """Hook for sessions that copy segments between hosts."""
+
+    def on_starved(self) -> None:
+        """Hook for sessions whose cluster grows: work waits for resources."""
+
+    def recover_objects(self, node_id: str) -> None:
+        """Have what lay on a lost node computed again; what cannot be is lost with a clear error."""
+        again: dict[bytes, TaskSpec] = {}
+        for entry in list(self.objects.entries.values()):
+            payload = entry.payload
+            if payload is None or payload[0] != SHARED or payload[1].node_id != node_id:
+                continue
+            spec: TaskSpec | None = entry.lineage
+            if spec is not None and (spec.max_retries < 0 or spec.attempt < spec.max_retries):
+                entry.payload = None
+                entry.task = spec
+                entry.refs += 1
+                again[spec.task_id] = spec
+            else:
+                lost = exceptions.ObjectLostError(
+                    entry.object_id.hex(), "Its node was lost, and it cannot be computed again: it was put, or made by an actor, or its task allows no more retries."
+                )
+                entry.payload = serialization.error_payload(lost)
+            for contained in payload[2]:
+                self.objects.drop(contained)
+        for spec in again.values():
+            spec.attempt += 1
+            spec.executor = None
+            self.tasks.resubmit(spec)
 
     def _on_trim_timer(self) -> None:
         self._trim_timer = self.store.trim()

@@ -29,8 +29,12 @@ _STATUS_GRACE_S = 1.0  # between the end of a socket and the fork server's word 
 
 
 class NodeListener(Protocol):
-    """Who is told what executors say and how they end; called on the reactor's thread."""
+    """Who is told what executors say and how they end; called on the reactor's thread.
 
+    A listener with a true attribute `raw` gets the bytes as they come instead of messages.
+    """
+
+    def on_bytes(self, executor: ExecutorProcess, data: bytes) -> None: ...
     def on_messages(self, executor: ExecutorProcess, messages: list[Message]) -> None: ...
     def on_output(self, executor: ExecutorProcess, is_stderr: bool, lines: list[str]) -> None: ...
     def on_ended(self, executor: ExecutorProcess, death: Death) -> None: ...
@@ -89,6 +93,7 @@ class Node:
     def __init__(self, reactor: Reactor, listener: NodeListener, directories: list[str], start_method: str) -> None:
         self.reactor = reactor
         self.listener = listener
+        self._raw = getattr(listener, "raw", False)
         self.directories = directories
         self.start_method = start_method
         self.executors: dict[bytes, ExecutorProcess] = {}
@@ -243,10 +248,16 @@ class Node:
             data = b""
         if not data:
             return False
+        self._pass_on(executor, data)
+        return True
+
+    def _pass_on(self, executor: ExecutorProcess, data: bytes) -> None:
+        if self._raw:
+            self.listener.on_bytes(executor, data)
+            return
         messages = executor.frames.feed(data)
         if messages:
             self.listener.on_messages(executor, messages)
-        return True
 
     def _on_output(self, executor: ExecutorProcess, fd: int) -> bool:
         """Pass on complete lines; False at the end of the pipe."""
@@ -285,9 +296,7 @@ class Node:
                 data = executor.sock.recv(1 << 18)
                 if not data:
                     break
-                messages = executor.frames.feed(data)
-                if messages:
-                    self.listener.on_messages(executor, messages)
+                self._pass_on(executor, data)
         except OSError:
             pass
         for output_fd in executor.outputs:

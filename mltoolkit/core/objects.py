@@ -17,7 +17,7 @@ class ObjectEntry:
     objects that contain it.
     """
 
-    __slots__ = ("object_id", "payload", "refs", "task", "waiters")
+    __slots__ = ("lineage", "object_id", "payload", "refs", "task", "waiters")
 
     def __init__(self, object_id: bytes, refs: int, task: Any = None) -> None:
         self.object_id = object_id
@@ -25,6 +25,7 @@ class ObjectEntry:
         self.refs = refs
         self.task = task
         self.waiters: list[Any] | None = None
+        self.lineage: Any = None  # the task that can make it again
 
 
 class ObjectTable:
@@ -40,6 +41,7 @@ class ObjectTable:
         self.entries: dict[bytes, ObjectEntry] = {}
         self._delete_segment = delete_segment
         self.on_handles_gone: Callable[[bytes], None] = lambda actor_id: None
+        self.on_lineage_unused: Callable[[Any], None] = lambda spec: None
         self.actor_ids: set[bytes] = set()
 
     def get(self, object_id: bytes) -> ObjectEntry | None:
@@ -74,6 +76,8 @@ class ObjectTable:
             if object_id in self.actor_ids:
                 self.actor_ids.discard(object_id)
                 self.on_handles_gone(object_id)
+            if entry.lineage is not None:
+                self.on_lineage_unused(entry.lineage)
             payload = entry.payload
             if payload is not None:
                 if payload[0] == SHARED:

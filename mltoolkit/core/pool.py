@@ -17,6 +17,7 @@ from mltoolkit.core.reactor import Reactor
 from mltoolkit.core.serialization import Payload
 
 IDLE_S = 30.0  # how long an executor without work is kept
+LEASED_IDLE_S = 1.0  # the same where other users of the cluster wait for what it holds
 _DIRECT_SENDS = 2  # messages under way to an executor up to which the sender writes itself, for latency
 
 
@@ -86,6 +87,7 @@ class ExecutorPool:
         self._started = 0
         self._epoch = 0
         self.session_seed = 0
+        self.by_demand = False  # executors hold leases of the cluster's resources while they live
         self._retire_timer = False
 
     # ---- getting one -------------------------------------------------------------------------------------------------
@@ -93,7 +95,8 @@ class ExecutorPool:
     def _shape(self, demand: Demand, allocation: Allocation) -> tuple[Any, ...]:
         threads = max(1, int(demand.amount("CPU")))
         gpus = tuple(allocation.gpus) if allocation.gpus else None
-        return (allocation.node_id, demand.runtime_env, gpus, threads, self._epoch)
+        leased = demand.held if self.by_demand else ()
+        return (allocation.node_id, demand.runtime_env, gpus, threads, leased, self._epoch)
 
     def acquire(self, demand: Demand, allocation: Allocation, *, fresh: bool) -> ExecutorRecord:
         """Return an executor that fits; `fresh` for actors, whose process is theirs alone."""
@@ -109,7 +112,7 @@ class ExecutorPool:
         return record
 
     def _start(self, shape: tuple[Any, ...], demand: Demand) -> ExecutorRecord:
-        node_id, runtime_env, gpus, threads, _ = shape
+        node_id, runtime_env, gpus, threads, leased, _ = shape
         environment = dict(runtime_env[0]) if runtime_env else {}
         inherited = {"env_vars": dict(environment), "working_dir": runtime_env[1]} if runtime_env else {}
         gpu_total = self.boot(node_id).get("gpu_total", 0)
@@ -125,6 +128,8 @@ class ExecutorPool:
             "runtime_env": {key: value for key, value in inherited.items() if value},
             "gpus": list(gpus or ()),
         }
+        if self.by_demand:
+            boot["held"] = leased
         key = new_id()
         node = self.nodes[node_id]
         record = ExecutorRecord(key, node, node.start_executor(key, boot), shape)
@@ -143,14 +148,18 @@ class ExecutorPool:
         self._idle.setdefault(record.shape, deque()).append(record)
         if not self._retire_timer:
             self._retire_timer = True
-            self.reactor.call_later(IDLE_S / 2, self.on_retire_timer)
+            self.reactor.call_later(self._idle_s / 2, self.on_retire_timer)
 
     on_retire_timer: Callable[[], None] = staticmethod(lambda: None)
 
-    def retire_idle(self, keep_s: float = IDLE_S) -> bool:
+    @property
+    def _idle_s(self) -> float:
+        return LEASED_IDLE_S if self.by_demand else IDLE_S
+
+    def retire_idle(self, keep_s: float | None = None) -> bool:
         """End executors that have had no work for `keep_s` seconds; True if idle ones remain."""
         self._retire_timer = False
-        limit = time.monotonic() - keep_s
+        limit = time.monotonic() - (self._idle_s if keep_s is None else keep_s)
         remain = False
         for idle in self._idle.values():
             while idle and idle[0].idle_since <= limit:
@@ -158,8 +167,15 @@ class ExecutorPool:
             remain = remain or bool(idle)
         if remain:
             self._retire_timer = True
-            self.reactor.call_later(IDLE_S / 2, self.on_retire_timer)
+            self.reactor.call_later(self._idle_s / 2, self.on_retire_timer)
         return remain
+
+    def retire_idle_on(self, node: Any) -> None:
+        """End a node's idle executors, so that what they hold can go to others."""
+        for idle in self._idle.values():
+            for record in [record for record in idle if record.node is node]:
+                idle.remove(record)
+                self.end(record)
 
     def new_epoch(self) -> None:
         """Code has changed on disk: reuse no executor that may have the old one loaded."""
@@ -183,7 +199,7 @@ class ExecutorPool:
         sender = record.process.sender
         sender.post(message)
         if record.outstanding > _DIRECT_SENDS or not sender.flush():
-            self.reactor.flush_soon(sender)
+            sender.flush_soon(self.reactor)
 
     def provide(self, record: ExecutorRecord, function_id: bytes, context_key: bytes) -> None:
         """Send the function and the submission context that the executor does not have yet."""

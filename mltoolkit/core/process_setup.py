@@ -61,6 +61,9 @@ def set_threads(count: int, user_variables: dict[str, str]) -> None:
 
 def apply_submission(submission: Submission, boot: dict[str, Any]) -> None:
     """Give user code the directory, import path and environment that its caller had."""
+    if boot.get("remote"):
+        _apply_on_other_host(submission, boot)
+        return
     environ = dict(submission.environ)
     for name in THREAD_VARIABLES:
         if name in environ:
@@ -88,6 +91,16 @@ def apply_submission(submission: Submission, boot: dict[str, Any]) -> None:
         import importlib
 
         importlib.invalidate_caches()
+
+
+def _apply_on_other_host(submission: Submission, boot: dict[str, Any]) -> None:
+    """The same where paths and variables of the driver's host may mean nothing: add, replace nothing."""
+    os.environ.update(boot["environment"])
+    sys.path[:] = list(dict.fromkeys([*sys.path, *submission.path]))
+    for directory in (boot.get("working_dir"), submission.cwd):
+        if directory and os.path.isdir(directory):
+            os.chdir(directory)
+            break
 
 
 def flush_streams() -> None:

@@ -11,6 +11,7 @@ from mltoolkit.core.objects import ObjectEntry
 from mltoolkit.core.pool import ExecutorRecord
 from mltoolkit.core.serialization import ERROR, Payload
 from mltoolkit.core.specs import CALL, CREATE, TASK, TaskSpec
+from mltoolkit.exceptions import ObjectLostError
 
 if TYPE_CHECKING:
     from mltoolkit.core.head import Head
@@ -35,6 +36,7 @@ class RequestHandler:
 
     def __init__(self, head: Head) -> None:
         self.head = head
+        self.fetch: Callable[[ExecutorRecord, Any, Callable[[Any, str], None]], None] | None = None
         self._pending: dict[tuple[bytes, int], PendingRequest] = {}
         self._handlers: dict[str, Callable[[ExecutorRecord, Message], None]] = {
             name.removeprefix("_on_"): getattr(self, name) for name in dir(self) if name.startswith("_on_")
@@ -144,6 +146,28 @@ class RequestHandler:
 
     def _reply_error(self, record: ExecutorRecord, request_id: int, error: BaseException) -> None:
         self.head.pool.send(record, ("reply", request_id, False, serialization.error_payload(error)[1]))
+
+    def _on_fetch(self, record: ExecutorRecord, message: Message) -> None:
+        """An executor needs a segment of another host."""
+        _, request_id, segment = message
+        request = PendingRequest(record, request_id, True)
+        self._pending[(record.key, request_id)] = request
+        self._block(record)
+
+        def fetched(copy: Any, problem: str) -> None:
+            if request.answered:
+                return
+            self._settle(request)
+            if copy is None:
+                name = segment.path.rpartition("/")[2]
+                self._reply_error(record, request_id, ObjectLostError(name, f"It could not be copied here: {problem}"))
+            else:
+                self._reply(record, request_id, copy)
+
+        if self.fetch is None:
+            fetched(None, "this session has one host")
+        else:
+            self.fetch(record, segment, fetched)
 
     def _on_get(self, record: ExecutorRecord, message: Message) -> None:
         self._get(record, message[1], message[2], blocking=True)

@@ -78,6 +78,7 @@ class TaskSpec:
         "caller",
         "cancelled",
         "executor",
+        "lineage_users",
         "queued",
         "waiting",
     )
@@ -123,6 +124,7 @@ class TaskSpec:
         self.cancelled = False
         self.executor: Any = None
         self.queued = False
+        self.lineage_users = 0
         self.waiting = 0
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from mltoolkit.core.deaths import Death
 from mltoolkit.core.ids import new_id
 from mltoolkit.core.options import STREAMING, Demand
 from mltoolkit.core.pool import ExecutorRecord
-from mltoolkit.core.serialization import ERROR, NONE_PAYLOAD, Payload
+from mltoolkit.core.serialization import ERROR, NONE_PAYLOAD, SHARED, Payload
 from mltoolkit.core.specs import CALL, CREATE, TASK, TaskSpec
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class TaskManager:
 
     def __init__(self, head: Head) -> None:
         self.head = head
+        head.objects.on_lineage_unused = self.on_lineage_unused
         self.live: dict[bytes, TaskSpec] = {}
         self.queues: dict[Demand, deque[TaskSpec]] = {}
         self.streams: dict[bytes, Stream] = {}
@@ -154,6 +155,8 @@ class TaskManager:
                     self.queues[demand] = self.queues.pop(demand)
         finally:
             self._dispatching = False
+        if self.queues:
+            self.head.on_starved()
 
     def _start(self, spec: TaskSpec, demand: Demand, allocation: Any) -> None:
         pool = self.head.pool
@@ -294,13 +297,43 @@ class TaskManager:
             self._end_stream_with(spec, stream, payloads[0])
         for object_id, payload in zip(spec.return_ids, payloads, strict=False):
             objects.resolve(object_id, payload)
+            if self.head.keep_lineage and spec.kind == TASK and payload[0] == SHARED:
+                self._keep_lineage(spec, object_id)
             objects.drop(object_id)  # the pin that kept it while the task was under way
         if stream is not None:
             stream.ended = True
             self._answer(stream)
             if stream.closed:
                 self.streams.pop(spec.task_id, None)
-        self._release_inputs(spec)
+        if not spec.lineage_users:
+            self._release_inputs(spec)
+
+    def _keep_lineage(self, spec: TaskSpec, object_id: bytes) -> None:
+        """Remember how to make a result again; its inputs live as long as it does."""
+        entry = self.head.objects.get(object_id)
+        if entry is not None and entry.lineage is None and spec.max_retries:
+            entry.lineage = spec
+            spec.lineage_users += 1
+
+    def on_lineage_unused(self, spec: TaskSpec) -> None:
+        """A result that the task could have made again is gone."""
+        spec.lineage_users -= 1
+        if not spec.lineage_users and spec.task_id not in self.live:
+            self._release_inputs(spec)
+
+    def resubmit(self, spec: TaskSpec) -> None:
+        """Run a finished task again, because a result was lost; its inputs are held still."""
+        self.live[spec.task_id] = spec
+        objects = self.head.objects
+        waiting = 0
+        for object_id in spec.deps:
+            entry = objects.get(object_id)
+            if entry is not None and entry.payload is None:
+                waiting += 1
+                objects.watch(entry, lambda _, spec=spec: self._dependency_ready(spec))
+        spec.waiting = waiting
+        if not waiting:
+            self._ready(spec)
 
     def _release_inputs(self, spec: TaskSpec) -> None:
         objects = self.head.objects

@@ -13,7 +13,7 @@ from mltoolkit.core import serialization
 from mltoolkit.core.channel import BlockingConnection, Message
 from mltoolkit.core.ids import new_id
 from mltoolkit.core.object_ref import ObjectRef
-from mltoolkit.core.serialization import Payload
+from mltoolkit.core.serialization import SHARED, Payload
 from mltoolkit.core.specs import TaskSpec
 from mltoolkit.core.store import Store
 from mltoolkit.core.waiting import CallbackThread, Waiter
@@ -136,6 +136,8 @@ class WorkerBackend:
     def load(self, payload: Payload) -> Any:
         """Rebuild a delivered value, or raise its error."""
         try:
+            if payload[0] == SHARED and payload[1].host != self.store.host:
+                payload = (SHARED, self._request("fetch", payload[1]), payload[2])
             return serialization.deserialize(payload, self.store)
         finally:
             self.rebuilt(payload)

@@ -1,0 +1,551 @@
+"""The driver's side of attached mode: a session on the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pickle
+import platform
+import threading
+import time
+from collections import deque
+from typing import Any
+
+from distributed import Client
+from distributed.comm import CommClosedError, connect
+
+from mltoolkit.core import host
+from mltoolkit.core.channel import FrameReader, Message, encode
+from mltoolkit.core.dask_node import CHUNK_BYTES, NodePlugin, describe_versions, hold_lease, lease_key
+from mltoolkit.core.deaths import Death
+from mltoolkit.core.head import Head
+from mltoolkit.core.ids import new_id
+from mltoolkit.core.ledger import Pool
+from mltoolkit.core.objects import ObjectEntry
+from mltoolkit.core.pool import ExecutorRecord
+from mltoolkit.core.reactor import Reactor
+from mltoolkit.core.serialization import SHARED, Payload
+from mltoolkit.core.session import SessionDirectories
+from mltoolkit.core.store import Segment, Store
+from mltoolkit.core.waiting import CallbackThread
+from mltoolkit.exceptions import ObjectLostError
+
+logger = logging.getLogger(__name__)
+
+_ATTACH_TIMEOUT_S = 30.0
+_MEMBERSHIP_INTERVAL_S = 0.25
+
+
+class RemoteSender:
+    """The sending half of an executor on another node."""
+
+    def __init__(self, node: RemoteNode, key: bytes) -> None:
+        self._node = node
+        self._key = key
+        self._outbox: deque[Message] = deque()
+        self.closed = False
+
+    def post(self, message: Message) -> None:
+        """Queue a message for the next flush."""
+        self._outbox.append(message)
+
+    def flush_soon(self, reactor: Any) -> None:
+        """The link gathers messages anyway."""
+        self.flush()
+
+    def flush(self) -> bool:
+        """Hand what is queued to the link."""
+        batch = []
+        while self._outbox:
+            batch.append(self._outbox.popleft())
+        if batch:
+            self._node.tell("data", self._key, encode(batch))
+        return True
+
+
+class RemoteProcess:
+    """An executor on another node, as the head sees it."""
+
+    def __init__(self, node: RemoteNode, key: bytes) -> None:
+        self.key = key
+        self.pid: int | None = None
+        self.label = "executor"
+        self.kill_reason = ""
+        self.ended = False
+        self.sender = RemoteSender(node, key)
+        self.frames = FrameReader()
+        self.lease: Any = None
+        self.leased_cpus = 0.0
+
+
+class RemoteNode:
+    """A Dask worker that is a node of this session."""
+
+    def __init__(self, session: AttachedSession, worker: str, comm: Any, facts: dict[str, Any]) -> None:
+        self.session = session
+        self.worker = worker
+        self.comm = comm
+        self.node_id: str = facts["node_id"]
+        self.host: str = facts["host"]
+        self.hostname: str = facts["hostname"]
+        self.resources = {str(k): float(v) for k, v in facts["resources"].items()}
+        self.gpus = list(facts["gpus"])
+        self.processes: dict[bytes, RemoteProcess] = {}
+        self.lost = False
+        self._out: deque[tuple[Any, ...]] = deque()
+        self._flushing = False
+        self._fetches: dict[int, Any] = {}
+        self._fetch_count = 0
+        self._leased_cpus = 0.0
+
+    # ---- what the pool asks (under the head's lock) ------------------------------------------------------------------
+
+    def start_executor(self, key: bytes, boot: dict[str, Any]) -> RemoteProcess:
+        """Ask Dask for a lease; the executor starts on the worker when it is granted."""
+        process = RemoteProcess(self, key)
+        self.processes[key] = process
+        held = dict(boot.pop("held"))
+        cpus = held.get("CPU", 0.0)
+        if self._leased_cpus + cpus > self.resources.get("CPU", 0.0):
+            self.session.head.pool.retire_idle_on(self)
+        if cpus and self._leased_cpus + cpus > self.resources.get("CPU", 0.0) + 1e-6:
+            # It runs on CPUs that a blocked task has lent: Dask's books have them under that task's lease.
+            del held["CPU"]
+            cpus = 0.0
+        process.leased_cpus = cpus
+        self._leased_cpus += cpus
+        known = self.session.dask_resources(self, held)
+        self.tell("start", key, pickle.dumps(boot), bool(known))
+        if known:
+            self.session.request_lease(self, process, known)
+        return process
+
+    def kill(self, process: RemoteProcess, reason: str = "", signum: int = 9) -> None:
+        """Send a signal."""
+        self.tell("kill", process.key, reason, int(signum))
+
+    def describe(self, pool: Pool) -> dict[str, Any]:
+        """Return the node as ``nodes()`` shows it."""
+        return {
+            "NodeID": self.node_id,
+            "Alive": not self.lost,
+            "NodeManagerAddress": self.worker.rpartition("://")[2].rpartition(":")[0],
+            "NodeManagerHostname": self.hostname,
+            "DaskWorker": self.worker,
+            "Resources": dict(pool.total),
+            "alive": not self.lost,
+        }
+
+    def delete_segment(self, segment: Segment) -> None:
+        """Delete one of the node's segments."""
+        self.tell("delete", b"", pickle.dumps(segment))
+
+    def fetch(self, segment: Segment, callback: Any) -> None:
+        """Copy a segment to this node's host; ``callback(segment or None, problem)`` runs under the head's lock."""
+        self._fetch_count += 1
+        self._fetches[self._fetch_count] = callback
+        source = self.session.head.nodes.get(segment.node_id)
+        if source is not None and source is not self:
+            self.tell("fetch", self._fetch_count, pickle.dumps(segment), source.worker)
+        else:
+            try:
+                with open(segment.path, "rb") as stream:
+                    data = stream.read()
+            except OSError as error:
+                del self._fetches[self._fetch_count]
+                callback(None, str(error))
+                return
+            self.tell("write", self._fetch_count, pickle.dumps((segment.spans, data), 5))
+
+    # ---- the link (any thread; the client's event loop) --------------------------------------------------------------
+
+    def tell(self, *event: Any) -> None:
+        """Send an event to the node; from any thread."""
+        self._out.append(event)
+        if not self._flushing and not self.lost:
+            self._flushing = True
+            self.session.loop.add_callback(self._flush)
+
+    async def _flush(self) -> None:
+        try:
+            while self._out:
+                events = []
+                size = 0
+                while self._out and size < CHUNK_BYTES:
+                    event = self._out.popleft()
+                    size += sum(len(part) for part in event if isinstance(part, bytes))
+                    events.append(event)
+                await self.comm.write({"events": events})
+        except (CommClosedError, OSError):
+            self._out.clear()
+        finally:
+            self._flushing = False
+            if self._out and not self.lost:
+                self._flushing = True
+                self.session.loop.add_callback(self._flush)
+
+    async def read_forever(self) -> None:
+        """Pass on what the node says until the connection ends."""
+        try:
+            while True:
+                message = await self.comm.read()
+                events = message["events"]
+                self.session.reactor.call_soon(lambda events=events: self._on_events(events))  # type: ignore[misc]
+        except (CommClosedError, OSError):
+            self.session.reactor.call_soon(lambda: self.session.on_node_lost(self))
+
+    # ---- what the node says (the reactor's thread) -------------------------------------------------------------------
+
+    def _on_events(self, events: list[Any]) -> None:
+        head = self.session.head
+        for kind, key, *data in events:
+            process = self.processes.get(key) if isinstance(key, bytes) else None
+            if kind == "data":
+                if process is not None:
+                    messages = process.frames.feed(data[0])
+                    if messages:
+                        head.on_messages(process, messages)  # type: ignore[arg-type]
+            elif kind == "output":
+                if process is not None:
+                    process.pid = data[0] or process.pid
+                    head.output.print_lines(process.label, process.pid, data[1], data[2])
+            elif kind == "ended":
+                if process is not None:
+                    self.finish(process, pickle.loads(data[0]))
+            elif kind == "fetched":
+                with head.lock:
+                    callback = self._fetches.pop(key, None)
+                    if callback is not None:
+                        callback(pickle.loads(data[1]) if data[0] else None, "" if data[0] else data[1])
+
+    def finish(self, process: RemoteProcess, death: Death) -> None:
+        """An executor of this node has ended."""
+        if process.ended:
+            return
+        process.ended = True
+        self.processes.pop(process.key, None)
+        self._leased_cpus -= process.leased_cpus
+        self.session.release_lease(process)
+        if process.kill_reason and not death.reason:
+            death = Death(death.pid, death.status, death.max_rss_kb, process.kill_reason, death.stderr_tail, death.oom, death.node)
+        self.session.head.on_ended(process, death)  # type: ignore[arg-type]
+
+
+class AttachedHead(Head):
+    """A head whose nodes are Dask workers."""
+
+    session: AttachedSession
+    keep_lineage = True
+
+    @property
+    def may_grow(self) -> bool:  # type: ignore[override]
+        """Whether nodes may yet come: there is none, or the cluster adapts."""
+        return not self.nodes or self.session.adaptive
+
+    def local_payload(self, entry: ObjectEntry) -> Payload:
+        payload = entry.payload
+        assert payload is not None
+        if payload[0] == SHARED and payload[1].host != self.store.host:
+            return (SHARED, self.session.fetch_to_driver(payload[1]), payload[2])
+        return payload
+
+    def on_starved(self) -> None:
+        self.session.hint_demand()
+
+    def on_segment_deleted(self, segment: Segment) -> None:
+        self.session.on_segment_deleted(segment)
+
+
+class AttachedSession:
+    """A session on a Dask cluster.
+
+    Parameters
+    ----------
+    address, cluster, client
+        One of them says which cluster.
+    """
+
+    def __init__(
+        self,
+        *,
+        address: str | None,
+        cluster: Any,
+        client: Any,
+        namespace: str,
+        log_to_driver: bool,
+        logging_level: int,
+        seed: int,
+        store_limit: int | None,
+    ) -> None:
+        self._own_client = client is None
+        if client is None:
+            try:
+                client = Client(cluster if cluster is not None else address, timeout=_ATTACH_TIMEOUT_S, set_as_default=False)
+            except (OSError, TimeoutError) as error:
+                raise ConnectionError(
+                    f"No Dask scheduler answers at {address or cluster!r}: {error}. Check the address; `mltoolkit start --head` starts one."
+                ) from error
+        if client.asynchronous:
+            raise ValueError("`client` must be a synchronous distributed.Client (asynchronous=False).")
+        self.client = client
+        self.cluster = cluster if cluster is not None else client.cluster
+        self.loop = client.loop
+        self.address: str = client.scheduler.address
+        self.directories = SessionDirectories()
+        self.session_id = self.directories.session_id + "-" + platform.node()
+        self.node_id = new_id().hex()
+        self.reactor = Reactor("mltoolkit-io")
+        host_id = host.shared_memory_id(self.directories.shm_root)
+        store = Store(self.directories.shm, self.directories.disk, store_limit, self.node_id, host_id)
+        self._boot = {
+            "namespace": namespace,
+            "logging_level": logging_level,
+            "compat": os.environ.get("MLTOOLKIT_COMPAT") == "1",
+            "driver_host": host_id,
+        }
+        self.head = AttachedHead(store, self.reactor, namespace, self._boot_for, log_to_driver=log_to_driver)
+        self.head.session = self
+        self.head.pool.session_seed = seed
+        self.head.pool.by_demand = True
+        self.head.requests.fetch = self.fetch_for
+        self._leases = CallbackThread("mltoolkit-leases")
+        self._copies: dict[str, list[tuple[RemoteNode | None, Segment]]] = {}
+        self._attaching: set[str] = set()
+        self._failed: dict[str, str] = {}
+        self._stopping = False
+        self._hint: Any = None
+        self._plugin = NodePlugin(self.session_id, {"store_limit": store_limit})
+        self.reactor.start()
+        try:
+            self._register()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _boot_for(self, node_id: str) -> dict[str, Any]:
+        node = self.head.nodes[node_id]
+        return {**self._boot, "gpu_total": node.resources.get("GPU", 0), "remote": node.host != self.head.store.host}
+
+    # ---- membership --------------------------------------------------------------------------------------------------
+
+    def _register(self) -> None:
+        try:
+            self.client.register_plugin(self._plugin, name=self._plugin.name)
+        except ModuleNotFoundError as error:
+            raise RuntimeError(
+                f"The Dask cluster at {self.address} lacks a module that mltoolkit needs: {error}. Install mltoolkit on the "
+                "scheduler and on every worker, in the same version as here."
+            ) from error
+        self._membership = asyncio.run_coroutine_threadsafe(self._watch_members(), self.loop.asyncio_loop)
+        deadline = time.monotonic() + _ATTACH_TIMEOUT_S
+        workers = set(self.client.scheduler_info(n_workers=-1)["workers"])
+        while time.monotonic() < deadline:
+            with self.head.lock:
+                done = {node.worker for node in self.head.nodes.values()} | set(self._failed)
+            if workers <= done:
+                break
+            threading.Event().wait(0.005)
+        if self._failed and not self.head.nodes:
+            problems = "\n".join(f"  {worker}: {problem}" for worker, problem in self._failed.items())
+            raise RuntimeError(f"No Dask worker could become a node:\n{problems}")
+        for worker, problem in self._failed.items():
+            logger.warning("mltoolkit: Dask worker %s cannot be used: %s", worker, problem)
+
+    async def _watch_members(self) -> None:
+        while not self._stopping:
+            try:
+                identity = await self.client.scheduler.identity(n_workers=-1)
+            except (CommClosedError, OSError):
+                if self._stopping:
+                    return
+                await asyncio.sleep(_MEMBERSHIP_INTERVAL_S)
+                continue
+            known = {node.worker for node in self.head.nodes.values()}
+            for worker in identity["workers"]:
+                if worker not in known and worker not in self._attaching and worker not in self._failed:
+                    self._attaching.add(worker)
+                    asyncio.ensure_future(self._attach(worker))
+            await asyncio.sleep(_MEMBERSHIP_INTERVAL_S if known else 0.02)
+
+    async def _attach(self, worker: str) -> None:
+        try:
+            comm = await connect(worker, timeout=10, **self.client.connection_args)
+            await comm.write({"op": f"{self._plugin.name}-attach", "versions": describe_versions()})
+            facts = await asyncio.wait_for(comm.read(), _ATTACH_TIMEOUT_S)
+            if facts.get("status") == "versions":
+                self._failed[worker] = f"versions differ: here {describe_versions()}, there {facts['versions']}"
+                comm.abort()
+                return
+            if facts.get("status") != "OK":
+                comm.abort()
+                if "error" in facts:
+                    self._failed[worker] = str(facts["error"])
+                return  # the plugin is not there yet: seen again at the next look
+            node = RemoteNode(self, worker, comm, facts)
+            resources = {**node.resources, f"node:{worker}": 1.0}
+            self.head.add_node(node, resources, node.gpus)
+            asyncio.ensure_future(node.read_forever())
+        except (CommClosedError, OSError, asyncio.TimeoutError) as error:
+            logger.debug("mltoolkit: could not attach %s: %s", worker, error)
+        finally:
+            self._attaching.discard(worker)
+
+    def on_node_lost(self, node: RemoteNode) -> None:
+        """A Dask worker is gone: its executors are lost, its objects too."""
+        if node.lost:
+            return
+        node.lost = True
+        head = self.head
+        with head.lock:
+            head.nodes.pop(node.node_id, None)
+            head.ledger.remove_node(node.node_id)
+            if self._stopping or head.closed:
+                return
+            head.recover_objects(node.node_id)
+        death = Death(None, None, reason=f"its node, Dask worker {node.worker} on {node.hostname}, was lost")
+        for process in list(node.processes.values()):
+            process.kill_reason = ""
+            node.finish(process, death)
+        with head.lock:
+            for callback in list(node._fetches.values()):
+                callback(None, "the node was lost")
+            head.tasks.dispatch()
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the cluster grows by itself."""
+        return getattr(self.cluster, "_adaptive", None) is not None
+
+    def hint_demand(self) -> None:
+        """Let an adaptive cluster see that work waits: a Dask task that needs a worker."""
+        if not self.adaptive or (self._hint is not None and not self._hint.done()):
+            return
+        self._leases.submit(self._submit_hint)
+
+    def _submit_hint(self) -> None:
+        self._hint = self.client.submit(time.sleep, 0.5, key=f"mltoolkit-demand-{new_id().hex()}", pure=False)
+
+    # ---- leases ------------------------------------------------------------------------------------------------------
+
+    def dask_resources(self, node: RemoteNode, held: dict[str, float]) -> dict[str, float]:
+        """Return the part of a demand that Dask keeps books of on that worker."""
+        return {name: amount for name, amount in held.items() if name in node.resources}
+
+    def request_lease(self, node: RemoteNode, process: RemoteProcess, resources: dict[str, float]) -> None:
+        """Submit the Dask task that holds an executor's resources."""
+
+        def submit() -> None:
+            if process.ended or self._stopping:
+                return
+            process.lease = self.client.submit(
+                hold_lease,
+                self.session_id,
+                process.key,
+                key=lease_key(process.key),
+                resources=resources,
+                workers=[node.worker],
+                allow_other_workers=False,
+                pure=False,
+                retries=0,
+            )
+
+        self._leases.submit(submit)
+
+    def release_lease(self, process: RemoteProcess) -> None:
+        """Let Dask forget a lease."""
+
+        def release() -> None:
+            if process.lease is not None:
+                process.lease.release()
+                process.lease = None
+
+        self._leases.submit(release)
+
+    # ---- objects between hosts ---------------------------------------------------------------------------------------
+
+    def fetch_to_driver(self, segment: Segment) -> Segment:
+        """Copy a segment of another host into the driver's store; waits."""
+        with self.head.lock:
+            for node, copy in self._copies.get(segment.path, ()):
+                if node is None:
+                    return copy
+            source = self.head.nodes.get(segment.node_id)
+        if source is None:
+            raise ObjectLostError(os.path.basename(segment.path), "Its node is gone.")
+        data = self.client.sync(self._read_remote, source.worker, segment)
+        view = memoryview(data)
+        made = self.head.store.write(new_id().hex(), [view[offset : offset + length] for offset, length in segment.spans])
+        with self.head.lock:
+            self._copies.setdefault(segment.path, []).append((None, made))
+        return made
+
+    async def _read_remote(self, worker: str, segment: Segment) -> bytes:
+        remote = self.client.rpc(worker)
+        read = getattr(remote, f"{self._plugin.name}-read")
+        pieces = []
+        offset = 0
+        while offset < segment.nbytes:
+            piece = await read(path=segment.path, offset=offset)
+            if not piece:
+                break
+            pieces.append(piece)
+            offset += len(piece)
+        return b"".join(pieces)
+
+    def fetch_for(self, record: ExecutorRecord, segment: Segment, callback: Any) -> None:
+        """Copy a segment to an executor's host; the caller holds the head's lock."""
+        node: RemoteNode = record.node
+        for owner, copy in self._copies.get(segment.path, ()):
+            if (owner.host if owner is not None else self.head.store.host) == node.host:
+                callback(copy, "")
+                return
+
+        def fetched(copy: Segment | None, problem: str) -> None:
+            if copy is not None:
+                self._copies.setdefault(segment.path, []).append((node, copy))
+            callback(copy, problem)
+
+        node.fetch(segment, fetched)
+
+    def on_segment_deleted(self, segment: Segment) -> None:
+        """Delete the copies of a segment; the caller holds the head's lock."""
+        for node, copy in self._copies.pop(segment.path, ()):
+            if node is None:
+                self.head.store.delete(copy)
+            elif not node.lost:
+                node.delete_segment(copy)
+
+    # ---- for the facade ----------------------------------------------------------------------------------------------
+
+    def dask_client(self) -> Client:
+        """Return the client of the cluster."""
+        return self.client
+
+    def start_dashboard(self, host_name: str, port: int | None) -> str:
+        """Return the address of the cluster's own dashboard."""
+        return self.client.dashboard_link or ""
+
+    def stop(self) -> None:
+        """Leave the cluster as it was."""
+        self._stopping = True
+        self.head.close()
+        try:
+            self.client.unregister_worker_plugin(self._plugin.name)
+        except Exception as error:  # the cluster may be gone already
+            logger.debug("mltoolkit: could not unregister the node plugin: %s", error)
+        membership = getattr(self, "_membership", None)
+        if membership is not None:
+            membership.cancel()
+        for node in list(self.head.nodes.values()):
+            node.lost = True
+            self.loop.add_callback(node.comm.abort)
+        self._leases.stop()
+        self.head.dispose()
+        self.reactor.stop()
+        if self._own_client:
+            self.client.close()
+        self.directories.remove()
+
+    def abandon(self) -> None:
+        """In a forked child: there is nothing to do; the parent's sockets are non-inheritable and its threads are gone."""
