@@ -527,6 +527,13 @@ class Head:
             self.tasks.stream_next(ref._id, index, answered)
         return future
 
+    def stream_peek(self, ref: ObjectRef, index: int) -> concurrent.futures.Future[None]:
+        future: concurrent.futures.Future[None] = concurrent.futures.Future()
+        with self.lock:
+            self._check_open()
+            self.tasks.stream_next(ref._id, index, lambda item: future.set_result(None))
+        return future
+
     def stream_ready(self, ref: ObjectRef, index: int) -> bool:
         return bool(self.query("stream_ready", ref._id, index))
 

@@ -336,6 +336,15 @@ class RequestHandler:
         self._block(record)
         self.head.tasks.stream_next(task_id, index, answered)
 
+    def _on_stream_peek(self, record: ExecutorRecord, message: Message) -> None:
+        _, request_id, task_id, index = message
+
+        def ready(item: bytes | None) -> None:
+            if not record.process.ended:
+                self._reply(record, request_id, None)
+
+        self.head.tasks.stream_next(task_id, index, ready)
+
     def _on_stream_closed(self, record: ExecutorRecord, message: Message) -> None:
         self.head.tasks.stream_closed(message[1])
 

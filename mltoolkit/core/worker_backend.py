@@ -286,6 +286,13 @@ class WorkerBackend:
         self.connection.post(("stream_next", request_id, ref._id, index))
         return future
 
+    def stream_peek(self, ref: ObjectRef, index: int) -> concurrent.futures.Future[None]:
+        future: concurrent.futures.Future[None] = concurrent.futures.Future()
+        request_id = next(self._request_ids)
+        self._requests[request_id] = lambda ok, value: future.set_result(None)
+        self.connection.post(("stream_peek", request_id, ref._id, index))
+        return future
+
     def stream_ready(self, ref: ObjectRef, index: int) -> bool:
         return bool(self._request("query", "stream_ready", (ref._id, index)))
 
