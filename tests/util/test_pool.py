@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import multiprocessing.pool
+import multiprocessing.resource_tracker
 import os
 import pickle
 import threading
@@ -86,6 +87,13 @@ def standard():
         yield pool
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_resource_tracker():
+    """End the helper process that spawning starts, which would otherwise live as long as this process does."""
+    yield
+    multiprocessing.resource_tracker._resource_tracker._stop()
+
+
 @pytest.fixture(scope="module")
 def ours():
     """One pool of ours for the tests that do not end it."""
@@ -96,7 +104,7 @@ def ours():
             made.pop()[0].terminate()
         if not made:
             pool = Pool(2)
-            actor = next(iter(pool._engine._workers)).actor
+            actor = next(iter(pool._engine._dispatcher.slots)).worker.actor
             made.append((pool, lambda: _answers(actor)))
         return made[0][0]
 
@@ -497,6 +505,38 @@ class TestOnlyOurs:
             next(results)
         assert list(results) == [3]
 
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_the_neighbours_of_a_call_that_kills_its_process_are_unharmed(self, own_pool, processes):
+        pool = own_pool(processes)
+        pool.map(square, range(200), chunksize=1)  # short calls: from now on several are sent at a time
+        results = pool.imap(die_on_two, range(40))
+        seen = []
+        for _ in range(40):
+            try:
+                seen.append(next(results))
+            except ray.exceptions.RayActorError:
+                seen.append(None)
+        assert seen == [0, 1, None, *range(3, 40)]
+
+    @pytest.mark.parametrize("processes", [2, 4])
+    def test_calls_sent_along_with_one_that_blocks_run_elsewhere(self, own_pool, gate, processes):
+        pool = own_pool(processes)
+        pool.map(square, range(200), chunksize=1)  # short calls: from now on several are sent at a time
+        slow = gate("slow")
+        items = [(slow if i % 40 == 0 else None, i) for i in range(40 * (processes - 1))]
+        results = pool.imap_unordered(maybe_wait, items)
+        free = [next(results) for _ in range(39 * (processes - 1))]
+        assert sorted(free) == [i for i in range(40 * (processes - 1)) if i % 40]
+        slow.open()
+        assert sorted(results) == list(range(0, 40 * (processes - 1), 40))
+
+    def test_each_call_runs_once(self, own_pool, tally):
+        marks = tally("marks")
+        pool = own_pool(2)
+        pool.map(square, range(200), chunksize=1)
+        pool.map(lambda i: (marks.add(i), time.sleep(0.02 if i % 10 == 0 else 0)), range(100), chunksize=1)
+        assert sorted(marks.words(), key=int) == [str(i) for i in range(100)]
+
     def test_a_dead_process_keeps_results_in_step_with_items(self, own_pool):
         results = own_pool(1).imap(die_on_two, range(6), chunksize=2)
         seen = []
@@ -692,6 +732,13 @@ class TestSession:
 
 def invert_nothing(value):
     invert(0)
+
+
+def maybe_wait(item):
+    gate, x = item
+    if gate is not None:
+        gate.wait()
+    return x
 
 
 def die_on_two(x):

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import mltoolkit
 from mltoolkit import exceptions
+from mltoolkit.util.multiprocessing._dispatch import STUCK_S, Dispatcher, Slot
 from mltoolkit.util.multiprocessing._results import Chunk, Job, _ResultIterator, unwrap
-from mltoolkit.util.multiprocessing._worker import Failure, Mode, PoolWorker, Unknown
+from mltoolkit.util.multiprocessing._worker import Failure, Mode, PoolWorker, Refusal
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
 logger = logging.getLogger(__name__)
 
-# Chunks of an iterator drawn before a worker is free for them, per worker; enough for none to wait for the iterator.
-_CHUNKS_AHEAD = 4
+# Chunks of an iterator drawn before a worker is free for them, per worker: what its queue takes at most, twice.
+_CHUNKS_AHEAD = 32
 # After this the actors of a closed pool are ended by force. They have no work then, so it is only met if one is stuck.
 _EXIT_GRACE_S = 30.0
 
@@ -37,9 +38,10 @@ class State(Enum):
     TERMINATE = "TERMINATE"
 
 
-class _Stop(Enum):
+class _Signal(Enum):
     STOP = "stop"
     TERMINATE = "terminate"
+    LOOK = "look"  # chunks are queued that may have to be taken back
 
 
 class _Worker:
@@ -47,20 +49,25 @@ class _Worker:
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
-        self.num_chunks = 0
         self.known: set[int] = set()
         self.stale: deque[int] = deque()
 
-    def start(self, chunk: Chunk) -> Any:
+    def start(self, ticket: int, chunk: Chunk) -> Any:
         """Send a chunk; return the ref of its outcome."""
         job = chunk.job
         function = None if job.id in self.known else job.function
-        forget = tuple(self.stale.popleft() for _ in range(len(self.stale)))
-        ref = self.actor.run.remote(job.id, function, job.mode, chunk.items, forget)
+        ref = self.actor.run.remote(ticket, job.id, function, job.mode, chunk.items, self._take_stale())
         if job.mode is not Mode.APPLY:
             self.known.add(job.id)
-        self.num_chunks += 1
         return ref
+
+    def _take_stale(self) -> tuple[int, ...]:
+        taken = []
+        while True:
+            try:
+                taken.append(self.stale.popleft())
+            except IndexError:
+                return tuple(taken)
 
     def forget(self, job_id: int) -> None:
         """Have the process drop a function the next time that it hears from us."""
@@ -72,9 +79,8 @@ class _Worker:
 class Engine:
     """The machinery of one pool.
 
-    A worker has one chunk at a time and gets the next when it returns, so that a call that blocks holds up nobody.
     Outcomes come in on the runtime's threads, which only put them into a queue; one thread of the engine takes them
-    out, gives the worker its next chunk and tells the job, callbacks included.
+    out, gives the workers their next chunks and tells the jobs, callbacks included.
 
     Parameters
     ----------
@@ -100,18 +106,17 @@ class Engine:
     ) -> None:
         self.state = State.RUN
         self.processes = processes
-        actor_class = mltoolkit.remote(PoolWorker).options(**{"num_cpus": 0, **options})
-        self._make_actor: Callable[[], Any] = lambda: actor_class.remote(initializer, initargs)
         self._maxtasksperchild = maxtasksperchild
+        actor_class = mltoolkit.remote(concurrency_groups={"mail": 1}, num_cpus=0)(PoolWorker).options(**options)
+        self._make_actor: Callable[[], Any] = lambda: actor_class.remote(initializer, initargs)
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._stopped = threading.Event()
         self._jobs: set[Job] = set()
-        self._pending: deque[Chunk] = deque()
+        self._dispatcher = Dispatcher(queueing=maxtasksperchild is None)
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._exits: list[Any] = []
-        self._workers = {_Worker(self._make_actor()) for _ in range(processes)}
-        self._idle = deque(self._workers)
+        self._dispatcher.slots = {Slot(_Worker(self._make_actor())) for _ in range(processes)}
         self._check_initialized()
         self._thread = threading.Thread(target=self._collect, name="mltoolkit-pool", daemon=True)
         self._thread.start()
@@ -124,7 +129,7 @@ class Engine:
             if not chunks:
                 return
             self._jobs.add(job)
-            self._pending.extend(chunks)
+            self._dispatcher.pending.extend(chunks)
         self._hand_out()
 
     def submit_from(self, job: _ResultIterator, batches: Iterator[Any]) -> None:
@@ -143,7 +148,7 @@ class Engine:
             self.state = State.CLOSE
             ended = not self._jobs
         if ended:
-            self._events.put(_Stop.STOP)
+            self._events.put(_Signal.STOP)
 
     def terminate(self, reason: BaseException | None = None) -> None:
         """End at once; jobs that are not done fail, with `reason` if there is one."""
@@ -151,19 +156,20 @@ class Engine:
             if self.state is State.TERMINATE:
                 return
             self.state = State.TERMINATE
-            self._pending.clear()
+            self._dispatcher.pending.clear()
             jobs, self._jobs = self._jobs, set()
-            workers, self._workers = self._workers, set()
+            slots, self._dispatcher.slots = self._dispatcher.slots, set()
             self._room.notify_all()
-        for worker in workers:
-            self._kill(worker)
+        # Jobs first: they are to hear of the pool's end, not of the deaths that come of it.
         for job in jobs:
             job.fail(reason or RuntimeError("The pool was terminated before this result was there."))
-        self._events.put(_Stop.STOP)
+        for slot in slots:
+            self._kill(slot.worker)
+        self._events.put(_Signal.STOP)
 
     def terminate_soon(self) -> None:
         """Do as `terminate` does, from a place where no lock may be taken, such as a finalizer."""
-        self._events.put(_Stop.TERMINATE)
+        self._events.put(_Signal.TERMINATE)
 
     def join(self) -> None:
         """Wait until a closed pool has ended, its processes included."""
@@ -184,28 +190,27 @@ class Engine:
 
     def _check_initialized(self) -> None:
         """Wait for the workers; raise what an initializer raised."""
+        workers = [slot.worker for slot in self._dispatcher.slots]
         try:
-            answers = mltoolkit.get([worker.actor.ping.remote() for worker in self._workers])
-            for answer in answers:
+            for answer in mltoolkit.get([worker.actor.ping.remote() for worker in workers]):
                 if isinstance(answer, Failure):
                     raise unwrap(answer)
         except BaseException:
-            for worker in self._workers:
+            for worker in workers:
                 self._kill(worker)
             raise
 
     def _feed(self, job: _ResultIterator, batches: Iterator[Any]) -> None:
         num_chunks = 0
+        pending = self._dispatcher.pending
         try:
             for items in batches:
                 chunk = Chunk(job, num_chunks, items)
                 with self._room:
-                    self._room.wait_for(
-                        lambda: len(self._pending) < _CHUNKS_AHEAD * self.processes or self._terminated()
-                    )
+                    self._room.wait_for(lambda: len(pending) < _CHUNKS_AHEAD * self.processes or self._terminated())
                     if self._terminated():
                         return
-                    self._pending.append(chunk)
+                    pending.append(chunk)
                 num_chunks += 1
                 self._hand_out()
         except Exception as error:
@@ -216,88 +221,147 @@ class Engine:
         self._end_if_done(job)
 
     def _hand_out(self) -> None:
-        """Give pending chunks to idle workers."""
+        """Give pending chunks to workers."""
+        queued = False
         while True:
             with self._lock:
-                if not (self._pending and self._idle):
-                    return
-                worker = self._idle.popleft()
-                chunk = self._pending.popleft()
+                assignment = self._dispatcher.assign(time.monotonic())
+                if assignment is None:
+                    break
+                queued = queued or len(assignment[0].chunks) > 1
                 self._room.notify()
-            self._start(worker, chunk)
+            self._start(*assignment)
+        if queued and threading.current_thread() is not self._thread:
+            self._events.put(_Signal.LOOK)
 
-    def _start(self, worker: _Worker, chunk: Chunk) -> None:
+    def _start(self, slot: Slot, ticket: int, chunk: Chunk) -> None:
         try:
-            future = worker.start(chunk).future()
+            future = slot.worker.start(ticket, chunk).future()
         except BaseException as error:
             # Most likely the function or an item cannot be pickled: the caller learns it from the result.
-            self._events.put((worker, chunk, None, error))
+            self._events.put((self._handle, slot, ticket, None, error))
             if not isinstance(error, Exception):
                 raise
         else:
-            future.add_done_callback(lambda done: self._events.put((worker, chunk, done, None)))
+            future.add_done_callback(lambda done: self._events.put((self._handle, slot, ticket, done, None)))
 
     def _collect(self) -> None:
+        next_look = 0.0
         while True:
-            event = self._events.get()
-            if event is _Stop.TERMINATE:
+            queued = self._dispatcher.queued()
+            if queued and time.monotonic() >= next_look:
+                self._take_back()
+                next_look = time.monotonic() + STUCK_S
+            try:
+                event = self._events.get(timeout=STUCK_S if queued else None)
+            except queue.Empty:
+                continue
+            if event is _Signal.LOOK:
+                continue
+            if event is _Signal.TERMINATE:
                 self.terminate()
                 continue
-            if event is _Stop.STOP:
+            if event is _Signal.STOP:
                 self._end_workers()
                 return
+            handle, *arguments = event
             try:
-                self._handle(*event)
+                handle(*arguments)
             except Exception:
                 logger.exception("A pool could not handle a result")
-            del event  # do not keep a result alive until the next one comes
+            del event, arguments  # do not keep a result alive until the next one comes
 
-    def _handle(self, worker: _Worker, chunk: Chunk, future: Future[Any] | None, error: BaseException | None) -> None:
-        outcome, lost = None, False
+    def _take_back(self) -> None:
+        """Ask for the chunks that wait behind one that takes long."""
+        with self._lock:
+            stuck = self._dispatcher.stuck(time.monotonic())
+        for slot, tickets in stuck:
+            future = slot.worker.actor.withdraw.remote(tickets).future()
+            future.add_done_callback(lambda done, slot=slot: self._events.put((self._handle_withdrawn, slot, done)))
+
+    def _handle_withdrawn(self, slot: Slot, future: Future[Any]) -> None:
+        tickets: list[int] = []
+        try:
+            tickets = future.result()
+        except exceptions.RayActorError:
+            pass  # the calls themselves bring the news
+        with self._lock:
+            if not self._terminated():
+                self._dispatcher.take_back(slot, tickets)
+            over, _ = self._dispatcher.bury(slot)
+        if over:
+            self._replace(slot, killed=True)
+        self._hand_out()
+
+    def _handle(self, slot: Slot, ticket: int, future: Future[Any] | None, error: BaseException | None) -> None:
+        answer: Any = None
         if future is not None:
             try:
-                outcome = future.result()
+                answer = future.result()
             except exceptions.RayActorError as failure:
-                error, lost = failure, True
+                self._handle_loss(slot, ticket, failure)
+                return
             except BaseException as failure:
-                error = _explain(failure, chunk.job.function)
-        if isinstance(outcome, Unknown):
-            worker.known.clear()
-            self._start(worker, chunk)
-            return
-        try:
-            self._release(worker, lost)
-            # The worker gets its next chunk first: jobs may run callbacks, which take time.
-            self._hand_out()
-        except Exception as failure:
-            self.terminate(failure)  # there is nobody left to do the work
+                error = failure
+        refused = isinstance(answer, Refusal)
+        elapsed, outcome = (None, None) if refused or answer is None else answer
+        with self._lock:
+            chunk = self._dispatcher.finish(slot, ticket, time.monotonic(), elapsed)
+            if refused and chunk is not None and not self._terminated():
+                if answer is Refusal.UNKNOWN:
+                    slot.worker.known.clear()
+                self._dispatcher.pending.appendleft(chunk)
+            over, _ = self._dispatcher.bury(slot)
+        if over:
+            self._replace(slot, killed=True)
+        self._replace_if_spent(slot)
+        # The workers get their next chunks first: jobs may run callbacks, which take time.
+        self._hand_out()
+        if chunk is not None and not refused:
+            self._deliver(chunk, outcome, None if error is None else _explain(error, chunk.job.function))
+
+    def _handle_loss(self, slot: Slot, ticket: int, error: BaseException) -> None:
+        with self._lock:
+            over, failed = self._dispatcher.lose(slot, ticket, error)
+        if over:
+            self._replace(slot, killed=True)
+        self._hand_out()
+        if failed is not None:
+            self._deliver(failed, None, slot.lost)
+
+    def _deliver(self, chunk: Chunk, outcome: Any, error: BaseException | None) -> None:
         chunk.job.deliver(chunk, outcome, error)
         self._end_if_done(chunk.job)
 
-    def _release(self, worker: _Worker, lost: bool) -> None:
-        """Make a worker idle, or put another in its place."""
+    def _replace_if_spent(self, slot: Slot) -> None:
+        if self._maxtasksperchild is not None and slot.num_started >= self._maxtasksperchild and not slot.chunks:
+            with self._lock:
+                spent = slot in self._dispatcher.slots
+                self._dispatcher.slots.discard(slot)
+            if spent:
+                self._replace(slot, killed=False)
+
+    def _replace(self, slot: Slot, killed: bool) -> None:
+        """Put another worker in the place of one that is lost or has done its share."""
         if self._terminated():
             return
-        spent = self._maxtasksperchild is not None and worker.num_chunks >= self._maxtasksperchild
-        if lost or spent:
+        try:
             if not mltoolkit.is_initialized():
                 # Making an actor would start another session behind the user's back.
                 raise RuntimeError("The session of this pool was shut down; make a new pool.")
-            if lost:
-                self._kill(worker)
+            if killed:
+                self._kill(slot.worker)
             else:
-                self._retire(worker)
-            fresh = _Worker(self._make_actor())
-            with self._lock:
-                self._workers.discard(worker)
-                if not self._terminated():
-                    self._workers.add(fresh)
-            worker = fresh
+                self._retire(slot.worker)
+            fresh = Slot(_Worker(self._make_actor()))
+        except Exception as error:
+            self.terminate(error)  # there may be nobody left to do the work
+            return
         with self._lock:
             if not self._terminated():
-                self._idle.append(worker)
+                self._dispatcher.slots.add(fresh)
                 return
-        self._kill(worker)
+        self._kill(fresh.worker)
 
     def _end_if_done(self, job: Job) -> None:
         if not job.done:
@@ -306,17 +370,17 @@ class Engine:
             if job not in self._jobs:
                 return
             self._jobs.discard(job)
-            for worker in self._workers:
-                worker.forget(job.id)
+            for slot in self._dispatcher.slots:
+                slot.worker.forget(job.id)
             ended = self.state is State.CLOSE and not self._jobs
         if ended:
-            self._events.put(_Stop.STOP)
+            self._events.put(_Signal.STOP)
 
     def _end_workers(self) -> None:
         with self._lock:
-            workers, self._workers = self._workers, set()
-        for worker in workers:
-            self._retire(worker)
+            slots, self._dispatcher.slots = self._dispatcher.slots, set()
+        for slot in slots:
+            self._retire(slot.worker)
         self._stopped.set()
 
     def _retire(self, worker: _Worker) -> None:

@@ -32,11 +32,12 @@ def unwrap(failure: Failure) -> BaseException:
 
 @dataclass(slots=True)
 class Chunk:
-    """A part of a job that one worker runs in one go."""
+    """A part of a job that one worker runs in one go; `alone` if no other is to be in its process meanwhile."""
 
     job: Job
     index: int
     items: Any
+    alone: bool = False
 
 
 class Job:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
+import time
 import traceback
 import types
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 from typing import Any
 
 import cloudpickle
+
+import mltoolkit
+
+_MAX_REMEMBERED = 256  # chunks; several times what a worker may have at a time
 
 
 class Mode(Enum):
@@ -36,8 +43,11 @@ class Failure:
         return Failure, (self.error, self.traceback)
 
 
-class Unknown:
-    """Answer to a chunk whose function this process was never given, as happens when it has been restarted."""
+class Refusal(Enum):
+    """Answers to chunks that were not run."""
+
+    UNKNOWN = "unknown"  # this process, perhaps a restarted one, was never given the function
+    WITHDRAWN = "withdrawn"  # taken back before it could start
 
 
 class PoolWorker:
@@ -55,6 +65,10 @@ class PoolWorker:
         self._functions: dict[int, Callable[..., Any]] = {}
         self._globals: dict[str, Any] = {}
         self._failure: Failure | None = None
+        # `withdraw` runs in another thread than the chunks, and is only asked for the few that were sent last.
+        self._lock = threading.Lock()
+        self._started: deque[int] = deque(maxlen=_MAX_REMEMBERED)
+        self._withdrawn: set[int] = set()
         if initializer is not None:
             try:
                 self._initialize(initializer, initargs)
@@ -65,13 +79,40 @@ class PoolWorker:
         """Return what the initializer raised, if it did."""
         return self._failure
 
+    @mltoolkit.method(concurrency_group="mail")
+    def withdraw(self, tickets: list[int]) -> list[int]:
+        """Give chunks back that have not started.
+
+        Parameters
+        ----------
+        tickets : list of int
+            Numbers of the chunks.
+
+        Returns
+        -------
+        list of int
+            Those that will not run here.
+        """
+        with self._lock:
+            back = [ticket for ticket in tickets if ticket not in self._started]
+            self._withdrawn.update(back)
+        return back
+
     def run(
-        self, job_id: int, function: Callable[..., Any] | None, mode: Mode, items: Any, forget: tuple[int, ...]
+        self,
+        ticket: int,
+        job_id: int,
+        function: Callable[..., Any] | None,
+        mode: Mode,
+        items: Any,
+        forget: tuple[int, ...],
     ) -> Any:
         """Run one chunk.
 
         Parameters
         ----------
+        ticket : int
+            Number of the chunk.
         job_id : int
             Names the function for later chunks of the same job.
         function : callable or None
@@ -82,23 +123,39 @@ class PoolWorker:
             The chunk.
         forget : tuple of int
             Jobs that have ended: their functions are not needed any more.
+
+        Returns
+        -------
+        tuple of float and object, or Refusal
+            Seconds that it took, and what came of it.
         """
         for ended in forget:
             self._functions.pop(ended, None)
+        function = self._known(job_id, function, mode)
+        with self._lock:
+            if ticket in self._withdrawn:
+                self._withdrawn.discard(ticket)
+                return Refusal.WITHDRAWN
+            self._started.append(ticket)
         if self._failure is not None:
-            return self._failure
+            return 0.0, self._failure
         if function is None:
-            function = self._functions.get(job_id)
-            if function is None:
-                return Unknown()
-        else:
-            self._share_globals(function)
-            if mode is not Mode.APPLY:
-                self._functions[job_id] = function
+            return Refusal.UNKNOWN
+        start = time.perf_counter()
         try:
-            return _call(function, mode, items)
-        except Exception as error:
-            return capture(error)
+            outcome = _call(function, mode, items)
+        except (Exception, KeyboardInterrupt) as error:
+            outcome = capture(error)
+        return time.perf_counter() - start, outcome
+
+    def _known(self, job_id: int, function: Callable[..., Any] | None, mode: Mode) -> Callable[..., Any] | None:
+        """Return the function of a job, which comes along with its first chunk only."""
+        if function is None:
+            return self._functions.get(job_id)
+        self._share_globals(function)
+        if mode is not Mode.APPLY:
+            self._functions[job_id] = function
+        return function
 
     def _initialize(self, initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> None:
         # Functions of the main program arrive each with a copy of the globals they use. An initializer that sets

@@ -1,0 +1,180 @@
+"""Decides which worker of a pool gets which chunk; no input or output, no clock, no thread.
+
+A worker is given its next chunk while it still has one only where chunks are so short that waiting for the answer would
+cost more than the work. Such a chunk must not suffer from the one before it: if that one takes its time after all, what
+is queued behind it is taken back, and if it takes the process with it, those behind it run again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from mltoolkit.util.multiprocessing._results import Chunk
+
+# A worker's queue holds about this much work: some times what it takes to hear from a worker and answer.
+_QUEUED_S = 0.001
+_MAX_QUEUED = 16
+# A worker that has been at one chunk for this long is taken to be busy with it for longer.
+STUCK_S = 0.005
+# Weight of the newest chunk in the mean duration.
+_NEWEST = 0.2
+
+
+class Slot:
+    """A worker as seen from here: which chunks it has, in the order in which it runs them.
+
+    Parameters
+    ----------
+    worker : object
+        Whatever stands for the worker.
+    """
+
+    def __init__(self, worker: Any) -> None:
+        self.worker = worker
+        self.chunks: dict[int, Chunk] = {}
+        self.num_started = 0
+        self.head_since = 0.0
+        self.taking_back = False
+        self.lost: BaseException | None = None
+        self.casualties: list[Chunk] = []
+
+
+class Dispatcher:
+    """The queue of chunks and the workers that run them.
+
+    Not safe for use by several threads: the caller holds a lock.
+
+    Parameters
+    ----------
+    queueing : bool
+        Whether a worker may be given a chunk while it has one.
+    """
+
+    def __init__(self, queueing: bool) -> None:
+        self.pending: deque[Chunk] = deque()
+        self.slots: set[Slot] = set()
+        self._queueing = queueing
+        self._mean_s: float | None = None
+        self._tickets = 0
+
+    @property
+    def depth(self) -> int:
+        """How many chunks a worker may have, judging by how long the last ones took."""
+        if not self._queueing or self._mean_s is None:
+            return 1
+        return max(1, min(_MAX_QUEUED, int(_QUEUED_S / max(self._mean_s, 1e-9))))
+
+    def assign(self, now: float) -> tuple[Slot, int, Chunk] | None:
+        """Give the next chunk to the worker with the fewest; None if there is none, or no room.
+
+        Returns
+        -------
+        tuple of Slot, int and Chunk, or None
+            The worker, the number of the chunk among all that were ever assigned, and the chunk.
+        """
+        if not self.pending:
+            return None
+        slot = min(self.slots, key=lambda slot: len(slot.chunks), default=None)
+        if slot is None or len(slot.chunks) >= self._room(slot, now):
+            slot = next((slot for slot in self.slots if len(slot.chunks) < self._room(slot, now)), None)
+            if slot is None:
+                return None
+        if self.pending[0].alone and slot.chunks:
+            return None
+        chunk = self.pending.popleft()
+        if not slot.chunks:
+            slot.head_since = now
+        self._tickets += 1
+        slot.chunks[self._tickets] = chunk
+        slot.num_started += 1
+        return slot, self._tickets, chunk
+
+    def _room(self, slot: Slot, now: float) -> int:
+        """Return how many chunks a worker may have now."""
+        if slot.lost is not None:
+            return 0
+        if not slot.chunks:
+            return 1
+        head = next(iter(slot.chunks.values()))
+        if slot.taking_back or head.alone or now - slot.head_since > STUCK_S:
+            return 1
+        return self.depth
+
+    def finish(self, slot: Slot, ticket: int, now: float, elapsed: float | None = None) -> Chunk | None:
+        """Note that a worker has answered.
+
+        Parameters
+        ----------
+        slot : Slot
+            The worker.
+        ticket : int
+            Number of the chunk.
+        now : float
+            Time.
+        elapsed : float, optional
+            Seconds that the chunk took, if it ran.
+
+        Returns
+        -------
+        Chunk or None
+            The chunk; None if it has been taken back before.
+        """
+        if elapsed is not None:
+            mean = self._mean_s
+            self._mean_s = elapsed if mean is None else mean + _NEWEST * (elapsed - mean)
+        slot.head_since = now
+        return slot.chunks.pop(ticket, None)
+
+    def stuck(self, now: float) -> list[tuple[Slot, list[int]]]:
+        """List the chunks that wait behind one that takes long; their workers get no more until `take_back`."""
+        found = []
+        for slot in self.slots:
+            if len(slot.chunks) > 1 and not slot.taking_back and now - slot.head_since > STUCK_S:
+                slot.taking_back = True
+                found.append((slot, list(slot.chunks)[1:]))
+        return found
+
+    def take_back(self, slot: Slot, tickets: Iterable[int]) -> None:
+        """Put chunks that a worker has agreed not to run in front of the queue."""
+        slot.taking_back = False
+        chunks = [chunk for ticket in tickets if (chunk := slot.chunks.pop(ticket, None)) is not None]
+        self.pending.extendleft(reversed(chunks))
+
+    def queued(self) -> bool:
+        """Tell whether any chunk waits behind another one."""
+        return any(len(slot.chunks) > 1 for slot in self.slots)
+
+    def lose(self, slot: Slot, ticket: int, error: BaseException) -> tuple[bool, Chunk | None]:
+        """Note that the process of a worker has ended before it answered.
+
+        The answers to all its chunks come one by one, some perhaps good. With the last of them it is known which went
+        down with the process. If there is one, it is to blame; several run again, each alone, so that only the one to
+        blame fails.
+
+        Returns
+        -------
+        over : bool
+            Whether nothing more is to be heard from this worker.
+        failed : Chunk or None
+            The chunk to blame.
+        """
+        slot.lost = slot.lost or error
+        chunk = slot.chunks.pop(ticket, None)
+        if chunk is not None:
+            slot.casualties.append(chunk)
+        return self.bury(slot)
+
+    def bury(self, slot: Slot) -> tuple[bool, Chunk | None]:
+        """Settle what a lost worker leaves, if all its chunks have been answered; see `lose`."""
+        if slot.lost is None or slot.chunks:
+            return False, None
+        self.slots.discard(slot)
+        casualties, slot.casualties = slot.casualties, []
+        if len(casualties) == 1:
+            return True, casualties[0]
+        for chunk in reversed(casualties):
+            chunk.alone = True
+            self.pending.appendleft(chunk)
+        return True, None
