@@ -36,7 +36,7 @@ def square(x: int) -> int:
 def main(address: str | None = None) -> None:
     cluster = None
     if address is None:
-        cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
+        cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0")
         address = cluster.scheduler_address
     with Client(address) as somebody_else:
         theirs = somebody_else.submit(sum, [1, 2, 3])

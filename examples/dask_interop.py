@@ -9,6 +9,7 @@ import dask
 import numpy as np
 
 import mltoolkit
+from mltoolkit.util.dask import from_dask, get_client, to_dask
 
 
 @mltoolkit.remote
@@ -47,9 +48,16 @@ def main() -> None:
         for ref in refs:
             print(f"running mean: {mltoolkit.get(mean.add.remote(ref)):.4f}")
 
-        # And `get` takes a collection as it is.
-        total = mltoolkit.get(dask.delayed(sum)([load(part).sum() for part in range(4)]))
-        print(f"mean by Dask: {total / 400_000:.4f}")
+        # The other way: the session has a Dask client, and a reference becomes a Dask future.
+        client = get_client()
+        mean_of_first = client.submit(np.mean, to_dask(refs[0]))
+        print(f"mean of the first block, by Dask: {mean_of_first.result():.4f}")
+
+        # A Dask future becomes a reference; `get` takes futures and collections as they are.
+        future = client.submit(np.linspace, 0, 8, 5)
+        print(f"spread of a Dask future: {mltoolkit.get(spread.remote(from_dask(future))):.2f}")
+        total = mltoolkit.get(dask.delayed(sum)([block.sum() for block in blocks]))
+        print(f"mean of all blocks, by Dask: {total / 400_000:.4f}")
 
 
 if __name__ == "__main__":

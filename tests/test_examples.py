@@ -23,7 +23,13 @@ EXPECTED = {
         r"counted to 3 .*1 pid",
         r"still there: 6",
     ],
-    "dask_interop": [r"spread of each block: \d", r"running mean: 1\.4985", r"mean by Dask: 1\.4985"],
+    "dask_interop": [
+        r"spread of each block: \d",
+        r"running mean: 1\.4985",
+        r"mean of the first block, by Dask: -0\.0009",
+        r"spread of a Dask future: 8\.00",
+        r"mean of all blocks, by Dask: 1\.4985",
+    ],
     "wine_grid_search": [],
 }
 
