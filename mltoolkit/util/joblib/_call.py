@@ -244,7 +244,7 @@ class ParallelCall:
                         _cancel(ref, force=True)
                 continue
             self._note_taken()
-            while self._waiting and not self._aborted and self._has_room():
+            while self._waiting and self._has_room():
                 self._launch(self._waiting.popleft())
         self._sharer.clear()
 
@@ -257,8 +257,10 @@ class ParallelCall:
 
     def _has_room(self) -> bool:
         window = self.options.window
-        return len(self._in_flight) < self.options.max_in_flight and (
-            window is None or self._waiting[0].batch.mark is not None or self._n_started < window
+        return (
+            not self._aborted
+            and len(self._in_flight) < self.options.max_in_flight
+            and (window is None or self._waiting[0].batch.mark is not None or self._n_started < window)
         )
 
     def _launch(self, part: _Part) -> None:

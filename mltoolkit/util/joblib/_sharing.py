@@ -8,12 +8,14 @@ is put anew.
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import io
 import pickle
 import sys
 import threading
 import time
+import types
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,6 +25,7 @@ import cloudpickle
 import mltoolkit
 
 _WIDTH = 4096  # 8-byte words per row of the fingerprint: rows and weights stay in the first-level cache
+_NAMED = (types.FunctionType, type)
 _scope = threading.local()
 
 OUT_OF_BAND_MIN = 100_000  # bytes; below, two copies through a message cost less than shared memory
@@ -63,6 +66,7 @@ class ArraySharer:
         self._clock = clock
         self._shared: dict[tuple[int, int], _Shared] = {}
         self._packed: dict[int, tuple[Any, Any, float]] = {}
+        self._pickling = _Pickling()
 
     def dumps(self, value: Any, captured_at: float) -> Message:
         """Pickle a value.
@@ -80,23 +84,12 @@ class ArraySharer:
         Exception
             Whatever pickling the value raises.
         """
-        carried: list[Any] = []
-        refs: list[Any] = []
-
-        def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
-            ref = self._share(buffer, captured_at)
-            if ref is None:
-                return True
-            refs.append(ref)
-            return False
-
-        stream = io.BytesIO()
-        if self._min_bytes is not None and "numpy" in sys.modules:
-            pack = functools.partial(self._pack, captured_at=captured_at)
-            _Pickler(stream, keep_in_band, carried, pack, self._min_bytes).dump(value)
-        else:
-            _Pickler(stream, None, carried).dump(value)
-        return Message(stream.getvalue(), carried, refs)
+        if self._min_bytes is None or "numpy" not in sys.modules:
+            return self._pickling.dumps(value, lambda buffer: None, {})
+        share = functools.partial(self._share, captured_at=captured_at)
+        reduce = functools.partial(self._reduce_array, captured_at=captured_at)
+        numpy = sys.modules["numpy"]
+        return self._pickling.dumps(value, share, {numpy.ndarray: reduce, numpy.memmap: reduce})
 
     def clear(self) -> None:
         """Let go of all shared arrays."""
@@ -125,6 +118,18 @@ class ArraySharer:
         self._shared[key] = _Shared(buffer, ref, print_, checked_at)
         return ref
 
+    def _reduce_array(self, array: Any, captured_at: float) -> Any:
+        """Reduce by a buffer where numpy itself would write the array inline."""
+        assert self._min_bytes is not None
+        if array.dtype.hasobject or array.nbytes < self._min_bytes:
+            return array.__reduce_ex__(5)
+        contiguous = array.flags.c_contiguous or array.flags.f_contiguous
+        # A memory map becomes an array: its file may not exist where the task runs.
+        plain = array.view(sys.modules["numpy"].ndarray) if contiguous else self._pack(array, captured_at)
+        if array.dtype.kind in "mM":  # dates have no buffer protocol
+            return (_with_dtype, (plain.view("i8"), array.dtype))
+        return plain.__reduce_ex__(5)
+
     def _pack(self, array: Any, captured_at: float) -> Any:
         """Return a contiguous copy of a large array that is not: pickle would write it inline, each time."""
         import numpy as np
@@ -142,19 +147,14 @@ class ArraySharer:
 
 def dump(value: Any) -> Message:
     """Pickle a value once; what is large stays out of band, for the runtime to copy straight into shared memory."""
-    carried: list[Any] = []
-    buffers: list[Any] = []
 
-    def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
+    def keep(buffer: pickle.PickleBuffer) -> Any | None:
         raw = buffer.raw()
-        if raw.nbytes < OUT_OF_BAND_MIN:
-            return True
-        buffers.append(sys.modules["numpy"].frombuffer(raw, dtype="uint8"))
-        return False
+        if raw.nbytes < OUT_OF_BAND_MIN or "numpy" not in sys.modules:
+            return None
+        return sys.modules["numpy"].frombuffer(raw, dtype="uint8")
 
-    stream = io.BytesIO()
-    _Pickler(stream, keep_in_band if "numpy" in sys.modules else None, carried).dump(value)
-    return Message(stream.getvalue(), carried, buffers)
+    return _Pickling().dumps(value, keep, {})
 
 
 def loads(blob: bytes, carried: list[Any], buffers: list[Any]) -> Any:
@@ -208,43 +208,67 @@ def _same_bytes(left: Any, right: Any) -> bool:
     return bool(np.array_equal(left.reshape(-1).view(np.uint8), right.reshape(-1).view(np.uint8)))
 
 
-class _Pickler(cloudpickle.Pickler):
-    """Pickles references and actor handles by position: the task carries them as arguments, which are counted."""
-
-    def __init__(
-        self,
-        stream: io.BytesIO,
-        buffer_callback: Callable[[pickle.PickleBuffer], bool] | None,
-        carried: list[Any],
-        pack: Callable[[Any], Any] | None = None,
-        min_bytes: int = 0,
-    ) -> None:
-        super().__init__(stream, protocol=5, buffer_callback=buffer_callback)
-        self._carried = carried
-        self._carried_types = (mltoolkit.ObjectRef, mltoolkit.actor.ActorHandle)
-        self._pack = pack
-        self._min_bytes = min_bytes
-        numpy = sys.modules["numpy"] if pack is not None else None
-        self._array_types: tuple[type, ...] = () if numpy is None else (numpy.ndarray, numpy.memmap)
+class _PlainPickler(pickle.Pickler):
+    """The plain pickler, which refuses what other processes would look for in a ``__main__`` of their own."""
 
     def reducer_override(self, obj: Any) -> Any:
-        if type(obj) in self._array_types:
-            return self._reduce_array(obj)
-        if isinstance(obj, self._carried_types):
-            self._carried.append(obj)
-            return (_carried_at, (len(self._carried) - 1,))
-        return super().reducer_override(obj)
+        if isinstance(obj, _NAMED) and obj.__module__ == "__main__":
+            raise pickle.PicklingError(f"{obj!r} has to be pickled by value.")
+        return NotImplemented
 
-    def _reduce_array(self, array: Any) -> Any:
-        """Reduce by a buffer where numpy itself would write the array inline."""
-        if self._pack is None or array.dtype.hasobject or array.nbytes < self._min_bytes:
-            return NotImplemented
-        contiguous = array.flags.c_contiguous or array.flags.f_contiguous
-        # A memory map becomes an array: its file may not exist where the task runs.
-        plain = array.view(self._array_types[0]) if contiguous else self._pack(array)
-        if array.dtype.kind in "mM":  # dates have no buffer protocol
-            return (_with_dtype, (plain.view("i8"), array.dtype))
-        return plain.__reduce_ex__(5)
+
+class _Pickling:
+    """Pickle with the plain pickler if possible, with cloudpickle if something is local or from ``__main__``.
+
+    The plain one takes half the time for the many small objects that a batch is made of. References and actor handles
+    are pickled by position: the task carries them as arguments, where the runtime counts them.
+    """
+
+    def __init__(self) -> None:
+        self._plain = not cloudpickle.list_registry_pickle_by_value()
+
+    def dumps(
+        self,
+        value: Any,
+        out_of_band: Callable[[pickle.PickleBuffer], Any | None],
+        reducers: dict[type, Callable[[Any], Any]],
+    ) -> Message:
+        """Pickle `value`; `out_of_band` returns what is to stand for a buffer, None to write it inline."""
+        if self._plain:
+            try:
+                return self._dumps(_PlainPickler, copyreg.dispatch_table, value, out_of_band, reducers)
+            except Exception:
+                self._plain = False  # what follows will be much like this
+        table = {**copyreg.dispatch_table, **cloudpickle.Pickler._dispatch_table}
+        return self._dumps(cloudpickle.Pickler, table, value, out_of_band, reducers)
+
+    @staticmethod
+    def _dumps(
+        pickler_class: Any,
+        dispatch_table: dict[Any, Any],
+        value: Any,
+        out_of_band: Callable[[pickle.PickleBuffer], Any | None],
+        reducers: dict[type, Callable[[Any], Any]],
+    ) -> Message:
+        carried: list[Any] = []
+        buffers: list[Any] = []
+
+        def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
+            kept = out_of_band(buffer)
+            if kept is not None:
+                buffers.append(kept)
+            return kept is None
+
+        def carry(obj: Any) -> Any:
+            carried.append(obj)
+            return (_carried_at, (len(carried) - 1,))
+
+        stream = io.BytesIO()
+        pickler = pickler_class(stream, protocol=5, buffer_callback=keep_in_band)
+        carriers = {mltoolkit.ObjectRef: carry, mltoolkit.actor.ActorHandle: carry}
+        pickler.dispatch_table = {**dispatch_table, **reducers, **carriers}
+        pickler.dump(value)
+        return Message(stream.getvalue(), carried, buffers)
 
 
 def _with_dtype(array: Any, dtype: Any) -> Any:
