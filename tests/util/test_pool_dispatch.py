@@ -45,7 +45,7 @@ def test_one_chunk_each_unless_they_are_known_to_be_short(elapsed):
 
 
 def test_short_chunks_are_queued_evenly():
-    dispatcher, slots = make(elapsed=SHORT_S)
+    dispatcher, slots = make(elapsed=SHORT_S, num_chunks=1000)
     assigned = assign_all(dispatcher)
     assert loads(slots) == [_MAX_QUEUED, _MAX_QUEUED]
     assert [chunk.index for _, _, chunk in assigned] == list(range(2 * _MAX_QUEUED))
@@ -85,46 +85,58 @@ def test_what_waits_behind_a_long_chunk_is_taken_back_and_goes_elsewhere():
     assert dispatcher.stuck(STUCK_S / 2) == []
     for ticket in list(second.chunks):
         dispatcher.finish(second, ticket, STUCK_S, SHORT_S)
+    assert dispatcher.hungry()
     now = 2 * STUCK_S
     [(slot, tickets)] = dispatcher.stuck(now)
     assert slot is first
-    assert len(tickets) == 3
+    assert tickets == list(first.chunks)
+    assert len(tickets) == 4
     assert dispatcher.stuck(now) == []
-    dispatcher.take_back(first, tickets)
+    dispatcher.give_back(first, tickets[1:])
+    first.taking_back = False
     assert indices(dispatcher.pending) == [2, 4, 6]
     assert {slot for slot, _, _ in assign_all(dispatcher, now)} == {second}
 
 
-def test_what_the_worker_has_started_stays():
+def test_what_has_been_answered_does_not_come_back():
     dispatcher, [slot] = make(num_slots=1, elapsed=SHORT_S, num_chunks=4)
     assign_all(dispatcher)
     [(_, tickets)] = dispatcher.stuck(1.0)
-    dispatcher.finish(slot, tickets[0], 1.0, SHORT_S)
-    dispatcher.take_back(slot, tickets[:2])
+    dispatcher.finish(slot, tickets[1], 1.0, SHORT_S)
+    dispatcher.give_back(slot, tickets[1:3])
     assert indices(slot.chunks.values()) == [0, 3]
     assert indices(dispatcher.pending) == [2]
+
+
+def test_a_worker_that_lives_is_not_buried():
+    dispatcher, [slot, _] = make()
+    assign_all(dispatcher)
+    assert dispatcher.bury(slot) == (False, None)
+    assert slot in dispatcher.slots
 
 
 def test_one_casualty_is_to_blame():
     dispatcher, _ = make(num_chunks=2)
     (slot, ticket, chunk), _ = assign_all(dispatcher)
     error = RuntimeError("gone")
-    assert dispatcher.lose(slot, ticket, error) == (True, chunk)
+    dispatcher.lose(slot, [ticket], error)
+    assert dispatcher.bury(slot) == (True, chunk)
     assert slot.lost is error
     assert slot not in dispatcher.slots
     assert not dispatcher.pending
+    assert dispatcher.bury(slot) == (False, None)
 
 
 def test_several_casualties_run_again_alone():
     dispatcher, [slot] = make(num_slots=1, elapsed=SHORT_S, num_chunks=4)
-    assigned = assign_all(dispatcher)
-    tickets = [ticket for _, ticket, _ in assigned]
-    assert dispatcher.lose(slot, tickets[1], RuntimeError("gone")) == (False, None)
+    tickets = [ticket for _, ticket, _ in assign_all(dispatcher)]
+    dispatcher.lose(slot, tickets[1:3], RuntimeError("gone"))
+    assert dispatcher.bury(slot) == (False, None)
     assert dispatcher.assign(0.0) is None
     # An answer that was on its way counts.
     assert dispatcher.finish(slot, tickets[0], 0.0, SHORT_S).index == 0
-    assert dispatcher.lose(slot, tickets[2], RuntimeError("gone")) == (False, None)
-    assert dispatcher.lose(slot, tickets[3], RuntimeError("gone")) == (True, None)
+    dispatcher.lose(slot, tickets[3:], RuntimeError("gone"))
+    assert dispatcher.bury(slot) == (True, None)
     assert indices(dispatcher.pending) == [1, 2, 3]
     fresh = Slot("fresh")
     dispatcher.slots.add(fresh)

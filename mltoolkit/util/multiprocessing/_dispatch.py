@@ -15,7 +15,7 @@ from mltoolkit.util.multiprocessing._results import Chunk
 
 # A worker's queue holds about this much work: some times what it takes to hear from a worker and answer.
 _QUEUED_S = 0.001
-_MAX_QUEUED = 16
+_MAX_QUEUED = 64
 # A worker that has been at one chunk for this long is taken to be busy with it for longer.
 STUCK_S = 0.005
 # Weight of the newest chunk in the mean duration.
@@ -128,53 +128,57 @@ class Dispatcher:
         return slot.chunks.pop(ticket, None)
 
     def stuck(self, now: float) -> list[tuple[Slot, list[int]]]:
-        """List the chunks that wait behind one that takes long; their workers get no more until `take_back`."""
+        """List the chunks of workers that have been silent for long; these get no more until `taking_back` is reset."""
         found = []
         for slot in self.slots:
             if len(slot.chunks) > 1 and not slot.taking_back and now - slot.head_since > STUCK_S:
                 slot.taking_back = True
-                found.append((slot, list(slot.chunks)[1:]))
+                found.append((slot, list(slot.chunks)))
         return found
 
-    def take_back(self, slot: Slot, tickets: Iterable[int]) -> None:
-        """Put chunks that a worker has agreed not to run in front of the queue."""
-        slot.taking_back = False
+    def give_back(self, slot: Slot, tickets: Iterable[int], alone: bool = False) -> None:
+        """Put chunks that a worker did not run in front of the queue, perhaps to be run alone."""
         chunks = [chunk for ticket in tickets if (chunk := slot.chunks.pop(ticket, None)) is not None]
+        for chunk in chunks:
+            chunk.alone = chunk.alone or alone
         self.pending.extendleft(reversed(chunks))
+
+    def hungry(self) -> bool:
+        """Tell whether a worker has nothing to do."""
+        return any(not slot.chunks for slot in self.slots)
 
     def queued(self) -> bool:
         """Tell whether any chunk waits behind another one."""
         return any(len(slot.chunks) > 1 for slot in self.slots)
 
-    def lose(self, slot: Slot, ticket: int, error: BaseException) -> tuple[bool, Chunk | None]:
-        """Note that the process of a worker has ended before it answered.
+    def lose(self, slot: Slot, tickets: Iterable[int], error: BaseException) -> None:
+        """Note that the process of a worker has ended before it answered for some chunks.
 
-        The answers to all its chunks come one by one, some perhaps good. With the last of them it is known which went
-        down with the process. If there is one, it is to blame; several run again, each alone, so that only the one to
-        blame fails.
+        Answers to others may still be on their way; `bury` the worker when all are in.
+        """
+        slot.lost = slot.lost or error
+        slot.casualties += [chunk for ticket in tickets if (chunk := slot.chunks.pop(ticket, None)) is not None]
+
+    def bury(self, slot: Slot) -> tuple[bool, Chunk | None]:
+        """Settle what a lost worker leaves, once all its chunks have been answered for.
+
+        A single chunk that went down with the process is to blame for it. Several run again, each alone, so that only
+        the one to blame fails.
 
         Returns
         -------
         over : bool
-            Whether nothing more is to be heard from this worker.
+            Whether the worker was lost and nothing more is to be heard from it.
         failed : Chunk or None
             The chunk to blame.
         """
-        slot.lost = slot.lost or error
-        chunk = slot.chunks.pop(ticket, None)
-        if chunk is not None:
-            slot.casualties.append(chunk)
-        return self.bury(slot)
-
-    def bury(self, slot: Slot) -> tuple[bool, Chunk | None]:
-        """Settle what a lost worker leaves, if all its chunks have been answered; see `lose`."""
-        if slot.lost is None or slot.chunks:
+        if slot.lost is None or slot.chunks or slot not in self.slots:
             return False, None
         self.slots.discard(slot)
         casualties, slot.casualties = slot.casualties, []
         if len(casualties) == 1:
             return True, casualties[0]
-        for chunk in reversed(casualties):
+        for chunk in casualties:
             chunk.alone = True
-            self.pending.appendleft(chunk)
+        self.pending.extendleft(reversed(casualties))
         return True, None

@@ -17,7 +17,7 @@ import mltoolkit
 from mltoolkit import exceptions
 from mltoolkit.util.multiprocessing._dispatch import STUCK_S, Dispatcher, Slot
 from mltoolkit.util.multiprocessing._results import Chunk, Job, _ResultIterator, unwrap
-from mltoolkit.util.multiprocessing._worker import Failure, Mode, PoolWorker, Refusal
+from mltoolkit.util.multiprocessing._worker import Answer, Failure, Mode, Order, PoolWorker, Refusal
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Chunks of an iterator drawn before a worker is free for them, per worker: what its queue takes at most, twice.
-_CHUNKS_AHEAD = 32
+_CHUNKS_AHEAD = 128
 # After this the actors of a closed pool are ended by force. They have no work then, so it is only met if one is stuck.
 _EXIT_GRACE_S = 30.0
 
@@ -51,14 +51,20 @@ class _Worker:
         self.actor = actor
         self.known: set[int] = set()
         self.stale: deque[int] = deque()
+        self.fetching: set[int] = set()
 
-    def start(self, ticket: int, chunk: Chunk) -> Any:
-        """Send a chunk; return the ref of its outcome."""
-        job = chunk.job
-        function = None if job.id in self.known else job.function
-        ref = self.actor.run.remote(ticket, job.id, function, job.mode, chunk.items, self._take_stale())
-        if job.mode is not Mode.APPLY:
-            self.known.add(job.id)
+    def start(self, chunks: list[tuple[int, Chunk]]) -> Any:
+        """Send numbered chunks; return the ref of the answers."""
+        orders = []
+        sent = set()
+        for ticket, chunk in chunks:
+            job = chunk.job
+            function = None if job.id in self.known or job.id in sent else job.function
+            if job.mode is not Mode.APPLY:
+                sent.add(job.id)
+            orders.append(Order(ticket, job.id, function, job.mode, chunk.items))
+        ref = self.actor.run.remote(orders, self._take_stale())
+        self.known |= sent
         return ref
 
     def _take_stale(self) -> tuple[int, ...]:
@@ -130,7 +136,7 @@ class Engine:
                 return
             self._jobs.add(job)
             self._dispatcher.pending.extend(chunks)
-        self._hand_out()
+        self._hand_out_if_idle()
 
     def submit_from(self, job: _ResultIterator, batches: Iterator[Any]) -> None:
         """Start a job whose chunks are drawn from an iterator, by a thread of its own since it may block."""
@@ -212,7 +218,7 @@ class Engine:
                         return
                     pending.append(chunk)
                 num_chunks += 1
-                self._hand_out()
+                self._hand_out_if_idle()
         except Exception as error:
             # The error takes the place of the item that could not be drawn.
             job.deliver(Chunk(job, num_chunks, [None]), None, error)
@@ -220,30 +226,51 @@ class Engine:
         job.set_length(num_chunks)
         self._end_if_done(job)
 
+    def _hand_out_if_idle(self) -> None:
+        """Give pending chunks to workers that have nothing to do.
+
+        If all have something, the chunks wait until one answers, so that several can be sent together.
+        """
+        with self._lock:
+            hungry = self._dispatcher.hungry()
+        if hungry:
+            self._hand_out()
+
     def _hand_out(self) -> None:
         """Give pending chunks to workers."""
-        queued = False
-        while True:
-            with self._lock:
-                assignment = self._dispatcher.assign(time.monotonic())
-                if assignment is None:
-                    break
-                queued = queued or len(assignment[0].chunks) > 1
-                self._room.notify()
-            self._start(*assignment)
+        shares: dict[Slot, list[tuple[int, Chunk]]] = {}
+        with self._lock:
+            now = time.monotonic()
+            while (assignment := self._dispatcher.assign(now)) is not None:
+                slot, ticket, chunk = assignment
+                shares.setdefault(slot, []).append((ticket, chunk))
+            batch = max(1, self._dispatcher.depth // 2)  # while one is being answered the worker has another
+            queued = any(len(slot.chunks) > 1 for slot in shares)
+            if shares:
+                self._room.notify_all()
+        for slot, share in shares.items():
+            for start in range(0, len(share), batch):
+                self._start(slot, share[start : start + batch])
         if queued and threading.current_thread() is not self._thread:
             self._events.put(_Signal.LOOK)
 
-    def _start(self, slot: Slot, ticket: int, chunk: Chunk) -> None:
+    def _start(self, slot: Slot, chunks: list[tuple[int, Chunk]]) -> None:
         try:
-            future = slot.worker.start(ticket, chunk).future()
+            ref = slot.worker.start(chunks)
         except BaseException as error:
-            # Most likely the function or an item cannot be pickled: the caller learns it from the result.
-            self._events.put((self._handle, slot, ticket, None, error))
             if not isinstance(error, Exception):
                 raise
+            if len(chunks) > 1:
+                for chunk in chunks:
+                    self._start(slot, [chunk])
+            else:
+                # Most likely the function or an item cannot be pickled: the caller learns it from the result.
+                self._events.put((self._handle_unsent, slot, chunks[0][0], error))
         else:
-            future.add_done_callback(lambda done: self._events.put((self._handle, slot, ticket, done, None)))
+            self._listen(slot, [ticket for ticket, _ in chunks], ref)
+
+    def _listen(self, slot: Slot, tickets: list[int], ref: Any) -> None:
+        ref.future().add_done_callback(lambda done: self._events.put((self._handle, slot, tickets, done)))
 
     def _collect(self) -> None:
         next_look = 0.0
@@ -279,67 +306,95 @@ class Engine:
             future = slot.worker.actor.withdraw.remote(tickets).future()
             future.add_done_callback(lambda done, slot=slot: self._events.put((self._handle_withdrawn, slot, done)))
 
-    def _handle_withdrawn(self, slot: Slot, future: Future[Any]) -> None:
-        tickets: list[int] = []
+    def _handle(self, slot: Slot, tickets: list[int], future: Future[Any]) -> None:
+        """Take in the answers to some chunks that were sent together."""
         try:
-            tickets = future.result()
-        except exceptions.RayActorError:
-            pass  # the calls themselves bring the news
-        with self._lock:
-            if not self._terminated():
-                self._dispatcher.take_back(slot, tickets)
-            over, _ = self._dispatcher.bury(slot)
-        if over:
-            self._replace(slot, killed=True)
-        self._hand_out()
+            answers: list[Answer] = future.result()
+        except exceptions.RayActorError as error:
+            self._handle_loss(slot, tickets, error)
+        except BaseException as error:
+            self._handle_failed_call(slot, tickets, error)
+        else:
+            self._handle_answers(slot, answers)
 
-    def _handle(self, slot: Slot, ticket: int, future: Future[Any] | None, error: BaseException | None) -> None:
-        answer: Any = None
-        if future is not None:
-            try:
-                answer = future.result()
-            except exceptions.RayActorError as failure:
-                self._handle_loss(slot, ticket, failure)
-                return
-            except BaseException as failure:
-                error = failure
-        refused = isinstance(answer, Refusal)
-        elapsed, outcome = (None, None) if refused or answer is None else answer
+    def _handle_withdrawn(self, slot: Slot, future: Future[Any]) -> None:
+        slot.taking_back = False
+        try:
+            answers: list[Answer] = future.result()
+        except Exception:
+            answers = []  # the calls themselves bring the news
+        self._handle_answers(slot, answers)
+
+    def _handle_answers(self, slot: Slot, answers: list[Answer]) -> None:
+        outcomes: list[tuple[Chunk, Any, BaseException | None]] = []
+        deferred: list[int] = []
         with self._lock:
-            chunk = self._dispatcher.finish(slot, ticket, time.monotonic(), elapsed)
-            if refused and chunk is not None and not self._terminated():
-                if answer is Refusal.UNKNOWN:
+            now = time.monotonic()
+            for ticket, elapsed, outcome in answers:
+                if outcome is Refusal.DEFERRED:
+                    deferred += [ticket] if ticket in slot.chunks and ticket not in slot.worker.fetching else []
+                    continue
+                if outcome is Refusal.UNKNOWN:
                     slot.worker.known.clear()
-                self._dispatcher.pending.appendleft(chunk)
-            over, _ = self._dispatcher.bury(slot)
-        if over:
-            self._replace(slot, killed=True)
-        self._replace_if_spent(slot)
+                if isinstance(outcome, Refusal):
+                    self._dispatcher.give_back(slot, [ticket])
+                    continue
+                chunk = self._dispatcher.finish(slot, ticket, now, elapsed)
+                if chunk is not None:
+                    outcomes.append((chunk, outcome, None))
+        for ticket in deferred:
+            slot.worker.fetching.add(ticket)
+            self._listen(slot, [ticket], slot.worker.actor.fetch.remote(ticket))
+        self._go_on(slot, outcomes)
+
+    def _handle_failed_call(self, slot: Slot, tickets: list[int], error: BaseException) -> None:
+        """Take in that chunks could not be run at all, or that the outcome of a single one could not be sent."""
+        outcomes: list[tuple[Chunk, Any, BaseException | None]] = []
+        with self._lock:
+            if len(tickets) > 1:
+                # The arguments of some chunk could not be rebuilt, before any ran: find out which.
+                self._dispatcher.give_back(slot, tickets, alone=True)
+            elif (chunk := self._dispatcher.finish(slot, tickets[0], time.monotonic())) is not None:
+                outcomes.append((chunk, None, _explain(error, chunk.job.function)))
+        self._go_on(slot, outcomes)
+
+    def _handle_unsent(self, slot: Slot, ticket: int, error: BaseException) -> None:
+        with self._lock:
+            chunk = self._dispatcher.finish(slot, ticket, time.monotonic())
+        self._go_on(slot, [] if chunk is None else [(chunk, None, error)])
+
+    def _handle_loss(self, slot: Slot, tickets: list[int], error: BaseException) -> None:
+        with self._lock:
+            self._dispatcher.lose(slot, tickets, error)
+        self._go_on(slot, [])
+
+    def _go_on(self, slot: Slot, outcomes: list[tuple[Chunk, Any, BaseException | None]]) -> None:
+        """Replace the worker if need be, hand out chunks, tell the jobs."""
+        if self._terminated():
+            return
+        with self._lock:
+            over, failed = self._dispatcher.bury(slot)
+            spent = not over and self._spent(slot)
+            if spent:
+                self._dispatcher.slots.discard(slot)
+        if over or spent:
+            self._replace(slot, killed=over)
+        if failed is not None:
+            outcomes.append((failed, None, slot.lost))
         # The workers get their next chunks first: jobs may run callbacks, which take time.
         self._hand_out()
-        if chunk is not None and not refused:
-            self._deliver(chunk, outcome, None if error is None else _explain(error, chunk.job.function))
+        for chunk, outcome, error in outcomes:
+            self._deliver(chunk, outcome, error)
 
-    def _handle_loss(self, slot: Slot, ticket: int, error: BaseException) -> None:
-        with self._lock:
-            over, failed = self._dispatcher.lose(slot, ticket, error)
-        if over:
-            self._replace(slot, killed=True)
-        self._hand_out()
-        if failed is not None:
-            self._deliver(failed, None, slot.lost)
+    def _spent(self, slot: Slot) -> bool:
+        """Tell whether a worker has done its share and is idle."""
+        if self._maxtasksperchild is None or slot.chunks or slot not in self._dispatcher.slots:
+            return False
+        return slot.num_started >= self._maxtasksperchild
 
     def _deliver(self, chunk: Chunk, outcome: Any, error: BaseException | None) -> None:
         chunk.job.deliver(chunk, outcome, error)
         self._end_if_done(chunk.job)
-
-    def _replace_if_spent(self, slot: Slot) -> None:
-        if self._maxtasksperchild is not None and slot.num_started >= self._maxtasksperchild and not slot.chunks:
-            with self._lock:
-                spent = slot in self._dispatcher.slots
-                self._dispatcher.slots.discard(slot)
-            if spent:
-                self._replace(slot, killed=False)
 
     def _replace(self, slot: Slot, killed: bool) -> None:
         """Put another worker in the place of one that is lost or has done its share."""

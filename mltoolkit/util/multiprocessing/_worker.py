@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 import sys
 import threading
 import time
@@ -12,12 +13,13 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 
 import mltoolkit
 
+_ATOMS = frozenset({int, float, bool, str, bytes, complex, type(None)})
 _MAX_REMEMBERED = 256  # chunks; several times what a worker may have at a time
 
 
@@ -44,10 +46,43 @@ class Failure:
 
 
 class Refusal(Enum):
-    """Answers to chunks that were not run."""
+    """Stands for the outcome of a chunk that has none."""
 
     UNKNOWN = "unknown"  # this process, perhaps a restarted one, was never given the function
     WITHDRAWN = "withdrawn"  # taken back before it could start
+    DEFERRED = "deferred"  # it may not be possible to pickle it: to be asked for by itself
+
+
+class Order(NamedTuple):
+    """A chunk as it is sent.
+
+    Attributes
+    ----------
+    ticket : int
+        Number of the chunk.
+    job_id : int
+        Names the function for later chunks of the same job.
+    function : callable or None
+        None if the process got it with an earlier chunk.
+    mode : Mode
+        What to do with `items`.
+    items : list or tuple
+        The chunk.
+    """
+
+    ticket: int
+    job_id: int
+    function: Callable[..., Any] | None
+    mode: Mode
+    items: Any
+
+
+class Answer(NamedTuple):
+    """What became of a chunk: how many seconds it took if it ran, and its outcome."""
+
+    ticket: int
+    elapsed: float | None
+    outcome: Any
 
 
 class PoolWorker:
@@ -69,6 +104,8 @@ class PoolWorker:
         self._lock = threading.Lock()
         self._started: deque[int] = deque(maxlen=_MAX_REMEMBERED)
         self._withdrawn: set[int] = set()
+        self._answers: list[Answer] = []
+        self._deferred: dict[int, Any] = {}
         if initializer is not None:
             try:
                 self._initialize(initializer, initargs)
@@ -80,70 +117,73 @@ class PoolWorker:
         return self._failure
 
     @mltoolkit.method(concurrency_group="mail")
-    def withdraw(self, tickets: list[int]) -> list[int]:
-        """Give chunks back that have not started.
+    def withdraw(self, tickets: list[int]) -> list[Answer]:
+        """Give back what has not started; the chunk that is running may take long.
 
         Parameters
         ----------
         tickets : list of int
-            Numbers of the chunks.
+            Numbers of chunks.
 
         Returns
         -------
-        list of int
-            Those that will not run here.
+        list of Answer
+            For those that will not run here, and those that have ended and wait for the others that came with them.
         """
         with self._lock:
             back = [ticket for ticket in tickets if ticket not in self._started]
             self._withdrawn.update(back)
-        return back
+            return [*self._answers, *(Answer(ticket, None, Refusal.WITHDRAWN) for ticket in back)]
 
-    def run(
-        self,
-        ticket: int,
-        job_id: int,
-        function: Callable[..., Any] | None,
-        mode: Mode,
-        items: Any,
-        forget: tuple[int, ...],
-    ) -> Any:
-        """Run one chunk.
+    def run(self, orders: list[Order], forget: tuple[int, ...]) -> list[Answer]:
+        """Run some chunks.
 
         Parameters
         ----------
-        ticket : int
-            Number of the chunk.
-        job_id : int
-            Names the function for later chunks of the same job.
-        function : callable or None
-            None if this process got it with an earlier chunk.
-        mode : Mode
-            What to do with `items`.
-        items : list or tuple
-            The chunk.
+        orders : list of Order
+            The chunks.
         forget : tuple of int
             Jobs that have ended: their functions are not needed any more.
 
         Returns
         -------
-        tuple of float and object, or Refusal
-            Seconds that it took, and what came of it.
+        list of Answer
+            In the same order.
         """
         for ended in forget:
             self._functions.pop(ended, None)
-        function = self._known(job_id, function, mode)
+        alone = len(orders) == 1
+        for order in orders:
+            elapsed, outcome = self._run(order)
+            if not alone and not _surely_pickles(outcome):
+                # The others are not to suffer from it.
+                self._deferred[order.ticket] = outcome
+                outcome = Refusal.DEFERRED
+            with self._lock:
+                self._answers.append(Answer(order.ticket, elapsed, outcome))
+            del outcome
         with self._lock:
-            if ticket in self._withdrawn:
-                self._withdrawn.discard(ticket)
-                return Refusal.WITHDRAWN
-            self._started.append(ticket)
+            answers, self._answers = self._answers, []
+        return answers
+
+    def fetch(self, ticket: int) -> list[Answer]:
+        """Return an outcome that was deferred."""
+        return [Answer(ticket, None, self._deferred.pop(ticket))]
+
+    def _run(self, order: Order) -> tuple[float | None, Any]:
+        function = self._known(order.job_id, order.function, order.mode)
+        with self._lock:
+            if order.ticket in self._withdrawn:
+                self._withdrawn.discard(order.ticket)
+                return None, Refusal.WITHDRAWN
+            self._started.append(order.ticket)
         if self._failure is not None:
-            return 0.0, self._failure
+            return None, self._failure
         if function is None:
-            return Refusal.UNKNOWN
+            return None, Refusal.UNKNOWN
         start = time.perf_counter()
         try:
-            outcome = _call(function, mode, items)
+            outcome = _call(function, order.mode, order.items)
         except (Exception, KeyboardInterrupt) as error:
             outcome = capture(error)
         return time.perf_counter() - start, outcome
@@ -186,6 +226,17 @@ def _call(function: Callable[..., Any], mode: Mode, items: Any) -> Any:
         except Exception as error:
             outcomes.append((False, capture(error)))
     return outcomes
+
+
+def _surely_pickles(outcome: Any) -> bool:
+    """Tell whether an outcome can be pickled; at worst this errs to the safe side."""
+    if type(outcome) in _ATOMS:
+        return True
+    try:
+        pickle.dumps(outcome, 5, buffer_callback=lambda buffer: None)  # large arrays are not copied
+    except Exception:
+        return False
+    return True
 
 
 def capture(error: BaseException) -> Failure:
