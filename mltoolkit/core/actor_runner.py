@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import queue
 import threading
@@ -41,6 +42,11 @@ class ThreadGroup:
             self._threads.append(thread)
             thread.start()
 
+    def stop(self) -> None:
+        """End the threads after what is queued; needed only where the process outlives the actor."""
+        for _ in self._threads:
+            self._queue.put(None)
+
     def _serve(self) -> None:
         while True:
             message = self._queue.get()
@@ -58,6 +64,7 @@ class LoopGroup:
         self.loop = asyncio.new_event_loop()
         self.thread: threading.Thread | None = None
         self._semaphore: asyncio.Semaphore | None = None
+        self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
         if own_thread:
             self.thread = threading.Thread(target=self.serve, name=name, daemon=True)
@@ -69,6 +76,26 @@ class LoopGroup:
             self.thread = threading.current_thread()
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+        if self._closing:
+            self.close()
+
+    def stop(self) -> None:
+        """Cancel what runs, close the loop and end its thread; needed only where the process outlives the actor."""
+        self._closing = True
+        with contextlib.suppress(RuntimeError):  # closed already
+            self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def close(self) -> None:
+        """Cancel what runs and close the loop, on the loop's own thread once it is stopped."""
+        if self.loop.is_closed():
+            return
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
 
     def submit(self, message: Message) -> None:
         """Queue a call."""

@@ -33,12 +33,20 @@ class TaskContext:
 
 _current: contextvars.ContextVar[TaskContext | None] = contextvars.ContextVar("mltoolkit_task", default=None)
 _process_default: list[TaskContext] = [TaskContext()]
+_is_shared = False
+
+
+def share_process(shared: bool) -> None:
+    """Say whether the driver and its tasks share this process; threads that have no context are the driver's then."""
+    global _is_shared
+    _is_shared = shared
 
 
 def enter(context: TaskContext) -> None:
     """Make `context` current for this thread or coroutine, and for threads without one of their own."""
     _current.set(context)
-    _process_default[0] = context
+    if not _is_shared:
+        _process_default[0] = context
 
 
 def current() -> TaskContext:
