@@ -311,6 +311,7 @@ def _status(options: argparse.Namespace) -> None:
     address = options.address or _processes.find_address()
     if address is None:
         raise CommandError("no cluster was started here. Name one with --address=tcp://HOST:PORT.")
+    _host_that_reaches(address)  # in one line and within seconds, where attaching would take its time to give up
     show_status(address)
 
 

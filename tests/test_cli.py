@@ -72,6 +72,8 @@ def test_wrong_use_shows_the_usage(words):
         (("start", "--address", "127.0.0.1"), "must look like tcp://HOST:PORT"),
         (("start", "--address", "tcp://127.0.0.1:1"), "no scheduler answers at tcp://127.0.0.1:1"),
         (("status",), "no cluster was started here"),
+        (("status", "--address", "nonsense"), "must look like tcp://HOST:PORT, got 'nonsense'"),
+        (("status", "--address", "tcp://127.0.0.1:1"), "no scheduler answers at tcp://127.0.0.1:1"),
         (("quickstart", "--csv", "no-such-file.csv"), "cannot read the data"),
     ],
 )
