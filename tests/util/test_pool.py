@@ -61,6 +61,10 @@ def wait_for(gate, x=None):
     return x
 
 
+def is_main_thread(*args):
+    return threading.current_thread() is threading.main_thread()
+
+
 def pid_of(x):
     return os.getpid()
 
@@ -338,6 +342,11 @@ class TestLikeTheStandardPool:
             pool.imap(square, [1], chunksize)
         with pytest.raises(ValueError, match="(?i)chunksize"):
             pool.imap_unordered(square, [1], chunksize)
+
+    def test_functions_run_on_the_main_thread(self, pool):
+        # Those that set signal handlers, an alarm for instance, would fail elsewhere.
+        assert pool.apply(is_main_thread)
+        assert pool.map(is_main_thread, range(4)) == [True] * 4
 
     def test_a_pool_cannot_be_pickled(self, pool):
         with pytest.raises(NotImplementedError, match="pickled"):

@@ -17,7 +17,7 @@ import mltoolkit
 from mltoolkit import exceptions
 from mltoolkit.util.multiprocessing._dispatch import STUCK_S, Dispatcher, Slot
 from mltoolkit.util.multiprocessing._results import Chunk, Job, _ResultIterator, unwrap
-from mltoolkit.util.multiprocessing._worker import Answer, Failure, Mode, Order, PoolWorker, Refusal
+from mltoolkit.util.multiprocessing._worker import Answer, Failure, PoolWorker, Refusal
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -54,15 +54,15 @@ class _Worker:
         self.fetching: set[int] = set()
 
     def start(self, chunks: list[tuple[int, Chunk]]) -> Any:
-        """Send numbered chunks; return the ref of the answers."""
+        """Send numbered chunks, as orders; return the ref of the answers."""
         orders = []
         sent = set()
         for ticket, chunk in chunks:
             job = chunk.job
             function = None if job.id in self.known or job.id in sent else job.function
-            if job.mode is not Mode.APPLY:
+            if job.mode != "apply":
                 sent.add(job.id)
-            orders.append(Order(ticket, job.id, function, job.mode, chunk.items))
+            orders.append((ticket, job.id, function, job.mode, chunk.items))
         ref = self.actor.run.remote(orders, self._take_stale())
         self.known |= sent
         return ref
@@ -309,7 +309,7 @@ class Engine:
     def _handle(self, slot: Slot, tickets: list[int], future: Future[Any]) -> None:
         """Take in the answers to some chunks that were sent together."""
         try:
-            answers: list[Answer] = future.result()
+            answers = list(itertools.starmap(Answer, future.result()))
         except exceptions.RayActorError as error:
             self._handle_loss(slot, tickets, error)
         except BaseException as error:
@@ -320,7 +320,7 @@ class Engine:
     def _handle_withdrawn(self, slot: Slot, future: Future[Any]) -> None:
         slot.taking_back = False
         try:
-            answers: list[Answer] = future.result()
+            answers = list(itertools.starmap(Answer, future.result()))
         except Exception:
             answers = []  # the calls themselves bring the news
         self._handle_answers(slot, answers)

@@ -195,7 +195,7 @@ class AsyncResult(Job):
 
     def _finish(self) -> None:
         if self._error is None:
-            self._value = self._values[0] if self.mode is Mode.APPLY else list(itertools.chain(*self._values))
+            self._value = self._values[0] if self.mode == "apply" else list(itertools.chain(*self._values))
         self._values = []
         self._run_callback()
         self._pool = None
@@ -216,7 +216,7 @@ class _ResultIterator(Job):
     """What the iterators of `Pool.imap` and `Pool.imap_unordered` have in common."""
 
     def __init__(self, pool: Pool, function: Callable[..., Any]) -> None:
-        super().__init__(pool, function, Mode.EACH)
+        super().__init__(pool, function, "each")
         self._condition = threading.Condition()
         self._ready: deque[tuple[bool, Any]] = deque()
         self._delivered = 0

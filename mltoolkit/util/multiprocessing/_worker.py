@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import pickle
 import sys
 import threading
@@ -13,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cloudpickle
 
@@ -23,13 +24,12 @@ _ATOMS = frozenset({int, float, bool, str, bytes, complex, type(None)})
 _MAX_REMEMBERED = 256  # chunks; several times what a worker may have at a time
 
 
-class Mode(Enum):
-    """How the items of a chunk become calls, and what comes back."""
-
-    APPLY = "apply"  # items are (args, kwargs): one call, one value
-    MAP = "map"  # one argument a call; values, or the first error
-    STARMAP = "starmap"  # each item is an argument list; values, or the first error
-    EACH = "each"  # one argument a call; an outcome for every item
+# How the items of a chunk become calls, and what comes back:
+#   apply    items are (args, kwargs): one call, one value
+#   map      one argument a call; values, or the first error
+#   starmap  each item is an argument list; values, or the first error
+#   each     one argument a call; an outcome for every item
+Mode = Literal["apply", "map", "starmap", "each"]
 
 
 class Failure:
@@ -54,7 +54,7 @@ class Refusal(Enum):
 
 
 class Order(NamedTuple):
-    """A chunk as it is sent.
+    """A chunk as it is sent, though as a plain tuple: instances of classes take several times as long to pickle.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Order(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What became of a chunk: how many seconds it took if it ran, and its outcome."""
+    """What became of a chunk: how many seconds it took if it ran, and its outcome; travels as a plain tuple too."""
 
     ticket: int
     elapsed: float | None
@@ -104,7 +104,7 @@ class PoolWorker:
         self._lock = threading.Lock()
         self._started: deque[int] = deque(maxlen=_MAX_REMEMBERED)
         self._withdrawn: set[int] = set()
-        self._answers: list[Answer] = []
+        self._answers: list[tuple[Any, ...]] = []
         self._deferred: dict[int, Any] = {}
         if initializer is not None:
             try:
@@ -117,7 +117,7 @@ class PoolWorker:
         return self._failure
 
     @mltoolkit.method(concurrency_group="mail")
-    def withdraw(self, tickets: list[int]) -> list[Answer]:
+    def withdraw(self, tickets: list[int]) -> list[tuple[Any, ...]]:
         """Give back what has not started; the chunk that is running may take long.
 
         Parameters
@@ -133,9 +133,9 @@ class PoolWorker:
         with self._lock:
             back = [ticket for ticket in tickets if ticket not in self._started]
             self._withdrawn.update(back)
-            return [*self._answers, *(Answer(ticket, None, Refusal.WITHDRAWN) for ticket in back)]
+            return [*self._answers, *((ticket, None, Refusal.WITHDRAWN) for ticket in back)]
 
-    def run(self, orders: list[Order], forget: tuple[int, ...]) -> list[Answer]:
+    def run(self, orders: list[tuple[Any, ...]], forget: tuple[int, ...]) -> list[tuple[Any, ...]]:
         """Run some chunks.
 
         Parameters
@@ -153,22 +153,22 @@ class PoolWorker:
         for ended in forget:
             self._functions.pop(ended, None)
         alone = len(orders) == 1
-        for order in orders:
+        for order in itertools.starmap(Order, orders):
             elapsed, outcome = self._run(order)
             if not alone and not _surely_pickles(outcome):
                 # The others are not to suffer from it.
                 self._deferred[order.ticket] = outcome
                 outcome = Refusal.DEFERRED
             with self._lock:
-                self._answers.append(Answer(order.ticket, elapsed, outcome))
+                self._answers.append((order.ticket, elapsed, outcome))
             del outcome
         with self._lock:
             answers, self._answers = self._answers, []
         return answers
 
-    def fetch(self, ticket: int) -> list[Answer]:
-        """Return an outcome that was deferred."""
-        return [Answer(ticket, None, self._deferred.pop(ticket))]
+    def fetch(self, ticket: int) -> list[tuple[Any, ...]]:
+        """Return an outcome that was deferred, as an answer."""
+        return [(ticket, None, self._deferred.pop(ticket))]
 
     def _run(self, order: Order) -> tuple[float | None, Any]:
         function = self._known(order.job_id, order.function, order.mode)
@@ -193,7 +193,7 @@ class PoolWorker:
         if function is None:
             return self._functions.get(job_id)
         self._share_globals(function)
-        if mode is not Mode.APPLY:
+        if mode != "apply":
             self._functions[job_id] = function
         return function
 
@@ -212,12 +212,12 @@ class PoolWorker:
 
 
 def _call(function: Callable[..., Any], mode: Mode, items: Any) -> Any:
-    if mode is Mode.APPLY:
+    if mode == "apply":
         args, kwargs = items
         return function(*args, **kwargs)
-    if mode is Mode.MAP:
+    if mode == "map":
         return [function(item) for item in items]
-    if mode is Mode.STARMAP:
+    if mode == "starmap":
         return [function(*item) for item in items]
     outcomes = []
     for item in items:

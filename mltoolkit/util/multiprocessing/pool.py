@@ -154,7 +154,7 @@ class Pool:
         if kwds is not None and kwargs is not None:
             raise TypeError("`kwds` and `kwargs` are two names for the same argument; give one of them.")
         self._check_running()
-        job = AsyncResult(self, func, Mode.APPLY, 1, callback, error_callback)
+        job = AsyncResult(self, func, "apply", 1, callback, error_callback)
         self._engine.submit(job, [(tuple(args or ()), dict(kwds or kwargs or {}))])
         return job
 
@@ -175,7 +175,7 @@ class Pool:
         list
             The results, in the order of the items.
         """
-        return self._map_async(func, iterable, Mode.MAP, chunksize, None, None).get()
+        return self._map_async(func, iterable, "map", chunksize, None, None).get()
 
     def map_async(
         self,
@@ -205,7 +205,7 @@ class Pool:
         AsyncResult
             The list to be.
         """
-        return self._map_async(func, iterable, Mode.MAP, chunksize, callback, error_callback)
+        return self._map_async(func, iterable, "map", chunksize, callback, error_callback)
 
     def starmap(
         self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
@@ -226,7 +226,7 @@ class Pool:
         list
             The results, in the order of the items.
         """
-        return self._map_async(func, iterable, Mode.STARMAP, chunksize, None, None).get()
+        return self._map_async(func, iterable, "starmap", chunksize, None, None).get()
 
     def starmap_async(
         self,
@@ -256,7 +256,7 @@ class Pool:
         AsyncResult
             The list to be.
         """
-        return self._map_async(func, iterable, Mode.STARMAP, chunksize, callback, error_callback)
+        return self._map_async(func, iterable, "starmap", chunksize, callback, error_callback)
 
     def imap(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = 1) -> IMapIterator:
         """Call a function on every item; iterate over the results in the order of the items.
