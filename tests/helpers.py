@@ -120,9 +120,11 @@ def run_script(
     process = start_script(source, folder, *args, python_args=python_args, env=env, name=name)
     try:
         out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
+    except BaseException as error:  # a time-out of the test included: nothing may stay behind
         end_family(process.pid)
         out, err = process.communicate()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
         raise AssertionError(f"script did not end within {timeout} s\nstdout:\n{out}\nstderr:\n{err}") from None
     if check and process.returncode != 0:
         raise AssertionError(f"script ended with {process.returncode}\nstdout:\n{out}\nstderr:\n{err}")
@@ -130,12 +132,19 @@ def run_script(
 
 
 def family(pid: int | None = None) -> list[psutil.Process]:
-    """Living descendants of a process (this one by default), zombies left out."""
+    """Living descendants of a process (this one by default); zombies and the standard library's own are left out."""
     try:
         found = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
-    return [p for p in found if alive(p)]
+    return [p for p in found if alive(p) and not _is_of_multiprocessing(p)]
+
+
+def _is_of_multiprocessing(process: psutil.Process) -> bool:
+    try:
+        return "multiprocessing.resource_tracker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def alive(process: psutil.Process | int) -> bool:

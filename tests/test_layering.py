@@ -20,6 +20,7 @@ FACADE = {
     "mltoolkit.runtime_context",
     "mltoolkit.util",
     "mltoolkit.util.check_serialize",
+    "mltoolkit.util.dask",
     "mltoolkit.util.placement_group",
     "mltoolkit.util.scheduling_strategies",
     "mltoolkit.util.serialization",

@@ -136,27 +136,30 @@ def test_objects_move_between_nodes(cluster):
     assert ray.get(ref, timeout=60)[-1] == 499_999
 
 
+def resources_of(dask_scheduler):
+    return {address: dict(worker.resources) for address, worker in dask_scheduler.workers.items()}
+
+
+def keys_of(dask_scheduler):
+    return [str(key) for key in dask_scheduler.tasks]
+
+
 def test_dask_work_of_others_is_undisturbed(cluster):
     with distributed.Client(cluster.address) as other:
         before = other.submit(lambda: "before", pure=False)
         assert before.result(timeout=30) == "before"
-        resources = {a: w["resources"] for a, w in other.scheduler_info(n_workers=-1)["workers"].items()}
+        resources, keys = other.run_on_scheduler(resources_of), other.run_on_scheduler(keys_of)
         ray.init(address=cluster.address)
         running = other.map(lambda x: x + 1, range(50), pure=False)
         refs = [double.remote(i) for i in range(50)]
         assert other.gather(running) == list(range(1, 51))
         assert ray.get(refs, timeout=60) == [2 * i for i in range(50)]
+        del running
         ray.shutdown()
         assert before.result(timeout=30) == "before"
         assert other.submit(lambda: "after", pure=False).result(timeout=30) == "after"
-        workers = other.scheduler_info(n_workers=-1)["workers"]
-        assert {a: w["resources"] for a, w in workers.items()} == resources, "our resources stayed declared"
-        left = wait_until(lambda: not [k for k in other.run_on_scheduler(keys_of) if "mltoolkit" in k] or None, 10)
-        assert left
-
-
-def keys_of(dask_scheduler):
-    return [str(key) for key in dask_scheduler.tasks]
+        wait_until(lambda: other.run_on_scheduler(resources_of) == resources, 10, "our resources are taken back")
+        wait_until(lambda: other.run_on_scheduler(keys_of) == keys, 10, "our tasks are forgotten")
 
 
 def test_user_client_stays_the_default_one(cluster):
@@ -169,15 +172,20 @@ def test_user_client_stays_the_default_one(cluster):
 
 
 def test_dask_futures_and_collections(cluster):
-    dask = pytest.importorskip("dask")
+    import dask
+
+    from mltoolkit.util.dask import from_dask, get_client, to_dask
+
     with distributed.Client(cluster.address) as client:
         ray.init(client=client)
         future = client.submit(lambda: 21, pure=False)
-        assert ray.get(double.remote(future), timeout=60) == 42
+        assert ray.get(double.remote(from_dask(future)), timeout=60) == 42
         assert ray.get(future, timeout=60) == 21
+        assert client.submit(lambda x: x + 1, to_dask(double.remote(4)), pure=False).result(timeout=60) == 9
         lazy = dask.delayed(lambda x: x + 1)(1)
         assert ray.get(lazy, timeout=60) == 2
         assert ray.get(double.remote(ray.put(lazy)), timeout=60) == 4
+        assert get_client().scheduler.address == client.scheduler.address
 
 
 def test_nothing_stays_on_the_nodes_after_shutdown(cluster):

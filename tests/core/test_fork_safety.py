@@ -20,9 +20,9 @@ def blas():
 
 def boosting():
     from sklearn.ensemble import HistGradientBoostingClassifier
-    x = np.random.RandomState(0).rand(2000, 5)
+    x = np.random.RandomState(0).rand(500, 2)
     y = (x[:, 0] > 0.5).astype(int)
-    return HistGradientBoostingClassifier(max_iter=5).fit(x, y).score(x, y)
+    return HistGradientBoostingClassifier(max_iter=2).fit(x, y).score(x, y)
 
 def threads():
     import concurrent.futures
@@ -52,10 +52,10 @@ def test_libraries_with_threads_used_in_the_driver_work_in_executors(tmp_path):
         + """
 here = work()
 ray.init(num_cpus=2)
-for _ in range(3):
+for _ in range(2):
     work()
-    actors = [Actor.options(num_cpus=1).remote() for _ in range(2)]
-    got = ray.get([task.remote() for _ in range(4)] + [a.work.remote() for a in actors], timeout=90)
+    actors = [Actor.remote() for _ in range(2)]
+    got = ray.get([task.remote() for _ in range(2)] + [a.work.remote() for a in actors], timeout=90)
     assert all(abs(g[0] - here[0]) < 1e-6 * here[0] and g[1:] == here[1:] for g in got), (here, got)
     del actors
 print("done")
