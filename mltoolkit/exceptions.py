@@ -19,9 +19,14 @@
     ├── DeadlockError             (also RuntimeError) a cycle of blocked ``get`` calls
     ├── ObjectLostError           the only copy of an object is gone
     │   ├── ObjectFreedError
+    │   ├── ObjectFetchTimedOutError
+    │   ├── ObjectReconstructionFailedError
     │   ├── OwnerDiedError
     │   └── ReferenceCountingAssertionError
     ├── ObjectStoreFullError      neither shared memory nor disk has room
+    │   └── OutOfDiskError
+    ├── RaySystemError            a bug in mltoolkit itself
+    ├── ActorHandleNotFoundError  (also ValueError) no living actor of that name
     ├── NodeDiedError             the Dask worker that ran the work is gone
     ├── RuntimeEnvSetupError      the runtime_env could not be applied
     ├── CrossLanguageError        (named for programs that catch it; never raised)
@@ -37,6 +42,7 @@ from typing import Any
 __all__ = [
     "ActorAlreadyExistsError",
     "ActorDiedError",
+    "ActorHandleNotFoundError",
     "ActorPlacementGroupRemoved",
     "ActorUnavailableError",
     "ActorUnschedulableError",
@@ -45,14 +51,18 @@ __all__ = [
     "DeadlockError",
     "GetTimeoutError",
     "NodeDiedError",
+    "ObjectFetchTimedOutError",
     "ObjectFreedError",
     "ObjectLostError",
+    "ObjectReconstructionFailedError",
     "ObjectStoreFullError",
+    "OutOfDiskError",
     "OutOfMemoryError",
     "OwnerDiedError",
     "PendingCallsLimitExceeded",
     "RayActorError",
     "RayError",
+    "RaySystemError",
     "RayTaskError",
     "ReferenceCountingAssertionError",
     "RuntimeEnvSetupError",
@@ -353,12 +363,32 @@ class OwnerDiedError(ObjectLostError):
     """The session that created the object has ended."""
 
 
+class ObjectFetchTimedOutError(ObjectLostError):
+    """Copying the object from another host took too long."""
+
+
+class ObjectReconstructionFailedError(ObjectLostError):
+    """The object was lost with its node and cannot be computed again."""
+
+
 class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
     """The object was deleted while references to it existed; this is a bug in mltoolkit."""
 
 
 class ObjectStoreFullError(RayError):
     """Neither shared memory nor the session's directory has room for the object."""
+
+
+class OutOfDiskError(ObjectStoreFullError):
+    """The session's directory is full."""
+
+
+class RaySystemError(RayError):
+    """mltoolkit itself failed; this is a bug in it."""
+
+
+class ActorHandleNotFoundError(ValueError, RayError):
+    """There is no living actor of that name."""
 
 
 class NodeDiedError(RayError):

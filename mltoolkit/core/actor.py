@@ -9,7 +9,7 @@ from typing import Any
 
 from mltoolkit.core import serialization, task_context
 from mltoolkit.core.actor_runner import ActorExit
-from mltoolkit.core.arguments import CallSignature, pack_arguments
+from mltoolkit.core.arguments import CallSignature, ids_of, pack_arguments
 from mltoolkit.core.backend import require_backend
 from mltoolkit.core.ids import new_id
 from mltoolkit.core.object_ref import ObjectRef, ObjectRefGenerator
@@ -82,11 +82,11 @@ class MethodInfo:
 def _describe_methods(cls: type) -> dict[str, MethodInfo]:
     methods = {}
     for name in dir(cls):
-        if name.startswith("__") and name.endswith("__") and name != "__call__":
-            continue
-        raw = inspect.getattr_static(cls, name)
-        function = getattr(cls, name)
-        if isinstance(raw, property) or not callable(function) or isinstance(function, type):
+        if name.startswith("__") and name.endswith("__") and hasattr(object, name):
+            continue  # Python's own protocol, which handles follow themselves
+        raw = inspect.getattr_static(cls, name, None)
+        function = getattr(cls, name, None)
+        if raw is None or function is None or name in ("__class_getitem__", "__init_subclass__") or isinstance(raw, property) or not callable(function) or isinstance(function, type):
             continue
         bound = isinstance(raw, (staticmethod, classmethod))
         signature = CallSignature.of(function, name, drop_first=not bound)
@@ -96,8 +96,6 @@ def _describe_methods(cls: type) -> dict[str, MethodInfo]:
             getattr(plain, _METHOD_ATTRIBUTE, getattr(function, _METHOD_ATTRIBUTE, {})),
             inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain),
         )
-    if "__call__" in methods and not any("__call__" in vars(base) for base in cls.__mro__ if base is not object):
-        del methods["__call__"]
     return methods
 
 
@@ -219,7 +217,7 @@ class ActorClass:
             self._class_id,
             self._name,
             payload,
-            deps,
+            ids_of(deps),
             demand=place(make_demand(options, actor=True, default_env=backend.runtime_env), options),
             options={
                 "name": options.get("name"),
@@ -298,7 +296,7 @@ class ActorMethod:
             self._name,
             self._name,
             payload,
-            deps,
+            ids_of(deps),
             return_ids,
             num_returns,
             None,
@@ -336,6 +334,8 @@ class ActorHandle:
             raise AttributeError(name)
         info = self._info["methods"].get(name)
         if info is None and name not in _SPECIAL_METHODS:
+            if name.startswith("__"):  # Python's own questions; many, so no search for near misses
+                raise AttributeError(name)
             import difflib
 
             near = difflib.get_close_matches(name, self._info["methods"], 1)
@@ -344,9 +344,6 @@ class ActorHandle:
         options = {k: v for k, v in info.options.items() if k != "concurrency_group"} if info is not None else {}
         # Not kept on the handle: a method refers to its handle, and a cycle would keep the actor alive until the collector runs.
         return ActorMethod(self, name, info, options)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError("An actor handle cannot be called; use `handle.__call__.remote(...)` for the class's `__call__`.")
 
     def __dir__(self) -> list[str]:
         return sorted([*self._info["methods"], *_SPECIAL_METHODS])

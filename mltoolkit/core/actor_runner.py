@@ -184,12 +184,20 @@ class ActorRunner:
                 self._default.loop.stop()
             return
         process_setup.flush_streams()
-        executor.connection.send(("created", self.actor_id))
+        executor.connection.send(("created", self.actor_id, self._own_repr()))
         with self._lock:
             early, self._early = self._early, []
             for message in early:
                 self._route(message)
             self._created = True
+
+    def _own_repr(self) -> str:
+        if type(self.instance).__repr__ is object.__repr__:
+            return ""
+        try:
+            return repr(self.instance).partition("\n")[0][:200]
+        except Exception:  # a __repr__ that does not work yet
+            return ""
 
     # ---- calls -------------------------------------------------------------------------------------------------------
 

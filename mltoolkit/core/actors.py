@@ -359,7 +359,7 @@ class ActorManager:
         """Return the id and the handle's description of a named actor, with one reference counted for the caller."""
         actor_id = self.names.get((namespace, name))
         if actor_id is None or not self.head.objects.hold(actor_id):
-            raise ValueError(
+            raise exceptions.ActorHandleNotFoundError(
                 f"There is no living actor named {name!r} in namespace {namespace!r}. Names are per namespace; "
                 f"known here: {sorted(n for ns, n in self.names if ns == namespace) or 'none'}."
             )

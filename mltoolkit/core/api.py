@@ -137,7 +137,16 @@ def init(
         if local_mode:
             if attached:
                 raise ValueError("`local_mode=True` runs everything inline and takes neither address, cluster nor client.")
-            return _start_local_mode(chosen_namespace, env)
+            if include_dashboard:
+                raise ValueError("`local_mode=True` has no Dask cluster and hence no dashboard. Leave out `include_dashboard`.")
+            return _start_local_mode(
+                chosen_namespace,
+                env,
+                num_cpus=_checked_count("num_cpus", num_cpus, host.default_cpus),
+                num_gpus=_checked_count("num_gpus", num_gpus, lambda: len(host.visible_gpus())),
+                resources=options.TASK_OPTIONS["resources"]("resources", resources or {}),
+                store_limit=_checked_store_limit(object_store_memory),
+            )
         settings: dict[str, Any] = {
             "namespace": chosen_namespace,
             "log_to_driver": log_to_driver,
@@ -234,11 +243,11 @@ def _session_seed() -> int:
         raise ValueError(f"MLTOOLKIT_SEED must be an integer, got {text!r}.") from None
 
 
-def _start_local_mode(namespace: str, env: dict[str, Any]) -> RuntimeContextInfo:
+def _start_local_mode(namespace: str, env: dict[str, Any], **offered: Any) -> RuntimeContextInfo:
     global _context
     from mltoolkit.core.local_mode import InlineBackend
 
-    inline = InlineBackend(namespace)
+    inline = InlineBackend(namespace, **offered)
     inline.runtime_env = env
     set_backend(inline)
     _context = RuntimeContextInfo(
@@ -472,6 +481,8 @@ def _writable(value: Any) -> Any:
 
 
 def _is_dask(value: Any) -> bool:
+    if type(value).__module__ == "builtins":
+        return False
     return hasattr(value, "__dask_graph__") or (type(value).__module__.startswith("distributed") and hasattr(value, "key"))
 
 
@@ -516,6 +527,7 @@ def wait(
             raise TypeError(f"`wait` takes a list of ObjectRef; the list holds {item!r} ({type(item).__name__}).")
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout < 0):
         raise ValueError(f"`timeout` must be a number of seconds >= 0 or None, got {timeout!r}.")
+    backend = require_backend()
     refs = list(object_refs)
     if not refs:
         return [], []
@@ -526,7 +538,7 @@ def wait(
     if any(isinstance(item, ObjectRefGenerator) for item in refs):
         is_ready = _wait_with_generators(refs, num_returns, timeout)
     else:
-        done = require_backend().wait(refs, num_returns, timeout)
+        done = backend.wait(refs, num_returns, timeout)
         is_ready = [ref._id in done for ref in refs]
     ready, not_ready = [], []
     for item, item_ready in zip(refs, is_ready, strict=True):
@@ -560,7 +572,7 @@ def _wait_with_generators(items: list[Any], num_returns: int, timeout: float | N
     return [future.done() for future in futures]
 
 
-def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
+def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) -> None:
     """Cancel the task that a reference comes from.
 
     Pending work never runs. Running work gets ``KeyboardInterrupt``; asyncio methods get ``asyncio.CancelledError``. Finished work is
@@ -568,7 +580,7 @@ def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
 
     Parameters
     ----------
-    ref : ObjectRef or ObjectRefGenerator
+    ray_waitable : ObjectRef or ObjectRefGenerator
         A result of the task.
     force : bool, default=False
         Kill the process; not for actor methods.
@@ -582,8 +594,7 @@ def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
     ValueError
         With `force` for an actor method.
     """
-    if isinstance(ref, ObjectRefGenerator):
-        ref = ref._ref
+    ref = ray_waitable._ref if isinstance(ray_waitable, ObjectRefGenerator) else ray_waitable
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"`cancel` takes an ObjectRef, got {type(ref).__name__}.")
     require_backend().cancel(ref._id, force, recursive)

@@ -75,31 +75,37 @@ class CallSignature:
             raise TypeError(f"{error}. The signature is {self.name}({shown}).") from None
 
 
-def pack_arguments(args: Sequence[Any], kwargs: dict[str, Any], store: Store) -> tuple[Payload, tuple[bytes, ...]]:
+def pack_arguments(args: Sequence[Any], kwargs: dict[str, Any], store: Store) -> tuple[Payload, tuple[ObjectRef, ...]]:
     """Pickle arguments now, so that later changes of them are not seen.
 
     Returns
     -------
     payload : Payload
         Of ``(args, kwargs)``, top-level references replaced by `Dependency`.
-    deps : tuple of bytes
-        Ids of those references.
+    deps : tuple of ObjectRef
+        Those references; Dask futures among the arguments have become references too. Keep them until the task is submitted.
     """
     if not args and not kwargs:
         return EMPTY_ARGUMENTS, ()
-    deps: list[bytes] = []
-    for value in args:
-        if isinstance(value, ObjectRef):
-            args = [_replace(item, deps) for item in args]
-            break
+    deps: list[ObjectRef] = []
+    replaced = [_replace(item, deps) for item in args]
     if kwargs:
         kwargs = {key: _replace(item, deps) for key, item in kwargs.items()}
-    payload = serialization.serialize((tuple(args), kwargs), store)
+    payload = serialization.serialize((tuple(replaced), kwargs), store)
     return payload, tuple(deps)
 
 
-def _replace(value: Any, deps: list[bytes]) -> Any:
+def _replace(value: Any, deps: list[ObjectRef]) -> Any:
     if isinstance(value, ObjectRef):
-        deps.append(value._id)
+        deps.append(value)
         return Dependency(len(deps) - 1)
+    if type(value).__module__ == "distributed.client" and hasattr(value, "add_done_callback"):
+        from mltoolkit.core import dask_interop
+
+        return _replace(dask_interop.from_dask(value), deps)
     return value
+
+
+def ids_of(refs: Sequence[ObjectRef]) -> tuple[bytes, ...]:
+    """Return the ids of references."""
+    return tuple([ref._id for ref in refs]) if refs else ()

@@ -34,6 +34,7 @@ from mltoolkit.exceptions import ObjectLostError
 logger = logging.getLogger(__name__)
 
 _ATTACH_TIMEOUT_S = 30.0
+_CONNECT_TIMEOUT_S = 10.0
 _MEMBERSHIP_INTERVAL_S = 0.25
 
 
@@ -281,7 +282,7 @@ class AttachedSession:
         self._own_client = client is None
         if client is None:
             try:
-                client = Client(cluster if cluster is not None else address, timeout=_ATTACH_TIMEOUT_S, set_as_default=False)
+                client = Client(cluster if cluster is not None else address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)
             except (OSError, TimeoutError) as error:
                 raise ConnectionError(
                     f"No Dask scheduler answers at {address or cluster!r}: {error}. Check the address; `mltoolkit start --head` starts one."
@@ -313,6 +314,7 @@ class AttachedSession:
         self._copies: dict[str, list[tuple[RemoteNode | None, Segment]]] = {}
         self._attaching: set[str] = set()
         self._failed: dict[str, str] = {}
+        self._declared: dict[str, list[str]] = {}
         self._stopping = False
         self._hint: Any = None
         self._plugin = NodePlugin(self.session_id, {"store_limit": store_limit})
@@ -384,6 +386,7 @@ class AttachedSession:
                 return  # the plugin is not there yet: seen again at the next look
             node = RemoteNode(self, worker, comm, facts)
             resources = {**node.resources, f"node:{worker}": 1.0}
+            self._declared[worker] = list(facts["declared"])
             self.head.add_node(node, resources, node.gpus)
             asyncio.ensure_future(node.read_forever())
         except (CommClosedError, OSError, asyncio.TimeoutError) as error:
@@ -532,6 +535,7 @@ class AttachedSession:
         self.head.close()
         try:
             self.client.unregister_worker_plugin(self._plugin.name)
+            self.client.run_on_scheduler(undeclare_resources, self._declared)
         except Exception as error:  # the cluster may be gone already
             logger.debug("mltoolkit: could not unregister the node plugin: %s", error)
         membership = getattr(self, "_membership", None)

@@ -34,6 +34,20 @@ logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 16 << 20
 _servers: dict[tuple[int, str], NodeServer] = {}
+_declared: dict[int, set[str]] = {}  # resources that our sessions have declared, by worker
+
+
+def undeclare_resources(names_by_worker: dict[str, list[str]], dask_scheduler: Any = None) -> None:
+    """Run on the scheduler when a session ends: forget the resources it declared, unless another session is there."""
+    if any(name.startswith("mltoolkit-") for name in dask_scheduler.worker_plugins):
+        return
+    for address, names in names_by_worker.items():
+        state = dask_scheduler.workers.get(address)
+        for name in names:
+            dask_scheduler.resources.get(name, {}).pop(address, None)
+            if state is not None:
+                state.resources.pop(name, None)
+                state.used_resources.pop(name, None)
 
 
 def lease_key(executor_key: bytes) -> str:
@@ -92,6 +106,7 @@ class NodePlugin(WorkerPlugin):
         missing = {name: amount for name, amount in server.resources.items() if name not in declared}
         if missing:
             await worker.set_resources(**missing)
+            _declared.setdefault(id(worker), set()).update(missing)
 
     async def teardown(self, worker: Worker) -> None:  # type: ignore[override]
         """Called by Dask when the worker closes or the session ends."""
@@ -100,6 +115,10 @@ class NodePlugin(WorkerPlugin):
         server = _servers.pop((id(worker), self.session_id), None)
         if server is not None:
             await server.stop()
+        if not any(key[0] == id(worker) for key in _servers):  # the last session leaves the worker as it was
+            for name in _declared.pop(id(worker), ()):
+                worker.state.total_resources.pop(name, None)
+                worker.state.available_resources.pop(name, None)
 
 
 class NodeServer:
@@ -166,6 +185,7 @@ class NodeServer:
                 "hostname": platform.node(),
                 "address": self.worker.address,
                 "resources": total,
+                "declared": sorted(_declared.get(id(self.worker), ())),
                 "gpus": self.gpus or list(range(int(total.get("GPU", 0)))),
                 "versions": own,
             }

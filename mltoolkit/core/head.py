@@ -260,7 +260,7 @@ class Head:
                 entry.refs += 1
                 again[spec.task_id] = spec
             else:
-                lost = exceptions.ObjectLostError(
+                lost = exceptions.ObjectReconstructionFailedError(
                     entry.object_id.hex(), "Its node was lost, and it cannot be computed again: it was put, or made by an actor, or its task allows no more retries."
                 )
                 entry.payload = serialization.error_payload(lost)

@@ -105,11 +105,12 @@ class Reactor:
             self._selector.register(fd, events, None)
 
     def _on_wake(self) -> None:
-        self._woken = False  # before reading: a wake that comes now writes again
         try:
             os.read(self._wake_read, 4096)
         except BlockingIOError:
             pass
+        # After reading: a wake in between is swallowed, but what it announces is in the queues, which are looked at next.
+        self._woken = False
 
     def _run(self) -> None:
         while not self._stopping:
@@ -117,6 +118,8 @@ class Reactor:
                 self._step()
             except Exception:
                 logger.exception("mltoolkit: an internal error in the I/O thread")
+        while self._calls:  # what was to be closed
+            self._calls.popleft()()
         self._selector.close()
         os.close(self._wake_read)
         os.close(self._wake_write)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mltoolkit.core import serialization, task_context
-from mltoolkit.core.arguments import CallSignature, pack_arguments
+from mltoolkit.core.arguments import CallSignature, ids_of, pack_arguments
 from mltoolkit.core.backend import Backend, require_backend
 from mltoolkit.core.ids import new_id
 from mltoolkit.core.object_ref import ObjectRefGenerator
@@ -121,7 +121,7 @@ class RemoteFunction:
             self._function_id,
             options.get("name") or self._name,
             payload,
-            deps,
+            ids_of(deps),
             return_ids,
             num_returns,
             self._demand(backend),

@@ -63,6 +63,8 @@ class RequestHandler:
 
     def _on_created(self, record: ExecutorRecord, message: Message) -> None:
         """The constructor has returned; calls were sent behind it already."""
+        if message[2]:
+            record.process.label = message[2]  # the class has a __repr__ of its own
 
     def _on_create_failed(self, record: ExecutorRecord, message: Message) -> None:
         self.head.actors.on_create_failed(message[1], message[2])

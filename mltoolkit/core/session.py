@@ -184,6 +184,7 @@ class EmbeddedSession:
         gpus = host.visible_gpus()
         gpu_ids = gpus[: int(num_gpus)] if len(gpus) >= num_gpus else list(range(int(num_gpus)))
         total = {"CPU": float(num_cpus), "memory": float(memory), **resources, f"node:{self.node.address}": 1.0}
+        total["object_store_memory"] = float(store_limit if store_limit is not None else store.free_bytes())
         if num_gpus:
             total["GPU"] = float(num_gpus)
         self.address = "inproc"

@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mltoolkit.exceptions import ObjectLostError, ObjectStoreFullError
+from mltoolkit.exceptions import ObjectLostError, OutOfDiskError
 
 ALIGNMENT = 64  # a cache line, and what vectorised code wants
 _MAX_WRITE = 1 << 30  # Linux moves at most 2 GiB - 4 KiB in one call
@@ -89,7 +89,7 @@ class Store:
 
         Raises
         ------
-        ObjectStoreFullError
+        OutOfDiskError
             If neither shared memory nor the disk has room.
         """
         spans = []
@@ -113,7 +113,7 @@ class Store:
         try:
             self._write_file(path, parts, spans, None)
         except OSError as error:
-            raise ObjectStoreFullError(
+            raise OutOfDiskError(
                 f"No room for an object of {total:,} bytes: shared memory ({self.shm_dir or 'none'}) is full or at its "
                 f"limit, and writing to {self.disk_dir} failed: {error}. Drop references to objects you no longer need, "
                 "or point MLTOOLKIT_TMPDIR to a larger disk."
@@ -144,6 +144,11 @@ class Store:
             raise
         finally:
             os.close(fd)
+
+    def free_bytes(self) -> int:
+        """Return how much the shared-memory directory, or else the disk, has room for."""
+        status = os.statvfs(self.shm_dir or self.disk_dir)
+        return status.f_bavail * status.f_frsize
 
     # ---- recycling -----------------------------------------------------------------------------------------------------
 
