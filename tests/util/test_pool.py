@@ -61,6 +61,25 @@ def wait_for(gate, x=None):
     return x
 
 
+def give_lock_for_three(x):
+    return threading.Lock() if x == 3 else x
+
+
+def give_back(x):
+    return x
+
+
+class Stubborn:
+    """Can be pickled but not rebuilt."""
+
+    def __reduce__(self):
+        return refuse, ()
+
+
+def refuse():
+    raise TypeError("cannot be rebuilt")
+
+
 def is_main_thread(*args):
     return threading.current_thread() is threading.main_thread()
 
@@ -538,6 +557,39 @@ class TestOnlyOurs:
         assert sorted(free) == [i for i in range(40 * (processes - 1)) if i % 40]
         slow.open()
         assert sorted(results) == list(range(0, 40 * (processes - 1), 40))
+
+    def test_results_that_cannot_be_pickled_harm_no_neighbour(self, own_pool):
+        pool = own_pool(1)
+        pool.map(square, range(200), chunksize=1)  # short calls: from now on several are sent at a time
+        results = pool.imap(give_lock_for_three, range(40))
+        seen = []
+        for _ in range(40):
+            try:
+                seen.append(next(results))
+            except multiprocessing.pool.MaybeEncodingError as error:
+                seen.append("lock" in str(error))
+        assert seen == [0, 1, 2, True, *range(4, 40)]
+
+    def test_arguments_that_cannot_be_sent_harm_no_neighbour(self, own_pool):
+        pool = own_pool(1)
+        pool.map(square, range(200), chunksize=1)
+        items = [threading.Lock() if i == 3 else Stubborn() if i == 5 else i for i in range(40)]
+        results = pool.imap(give_back, items)
+        seen = []
+        for _ in range(40):
+            try:
+                seen.append(next(results))
+            except (TypeError, multiprocessing.pool.MaybeEncodingError) as error:
+                seen.append("pickle" in str(error) or "cannot be rebuilt" in str(error))
+        assert seen == [0, 1, 2, True, 4, True, *range(6, 40)]
+
+    def test_functions_and_refs_as_results_of_short_calls(self, own_pool):
+        pool = own_pool(1)
+        pool.map(square, range(200), chunksize=1)
+        functions = pool.map(lambda i: lambda: i, range(20), chunksize=1)
+        assert [f() for f in functions] == list(range(20))
+        refs = pool.map(ray.put, range(20), chunksize=1)
+        assert ray.get(refs) == list(range(20))
 
     def test_each_call_runs_once(self, own_pool, tally):
         marks = tally("marks")

@@ -350,6 +350,7 @@ class Engine:
     def _handle_failed_call(self, slot: Slot, tickets: list[int], error: BaseException) -> None:
         """Take in that chunks could not be run at all, or that the outcome of a single one could not be sent."""
         outcomes: list[tuple[Chunk, Any, BaseException | None]] = []
+        slot.worker.fetching.discard(tickets[0])
         with self._lock:
             if len(tickets) > 1:
                 # The arguments of some chunk could not be rebuilt, before any ran: find out which.

@@ -43,7 +43,7 @@ class Chunk:
 class Job:
     """What one call of a pool's method has asked for; the engine delivers the outcome of its chunks.
 
-    Deliveries come from one thread at a time.
+    Outcomes are delivered by one thread; any other may make the job fail meanwhile.
 
     Parameters
     ----------
@@ -92,6 +92,7 @@ class AsyncResult(Job):
     ) -> None:
         super().__init__(pool, function, mode)
         self._event = threading.Event()
+        self._lock = threading.Lock()
         self._callback = callback
         self._error_callback = error_callback
         self._values: list[Any] = [None] * num_chunks
@@ -174,24 +175,28 @@ class AsyncResult(Job):
 
     def deliver(self, chunk: Chunk, outcome: Any, error: BaseException | None) -> None:
         """Take what became of a chunk: what the worker returned, or why there is nothing."""
-        if self._missing == 0:
-            return
         if error is None and isinstance(outcome, Failure):
             error = unwrap(outcome)
-        if error is None:
-            self._values[chunk.index] = outcome
-        elif self._error is None:
-            self._error = error
-        self._missing -= 1
-        if self._missing == 0:
-            self._finish()
+        with self._lock:
+            if self._missing == 0:
+                return  # terminated
+            if error is None:
+                self._values[chunk.index] = outcome
+            elif self._error is None:
+                self._error = error
+            self._missing -= 1
+            if self._missing:
+                return
+        self._finish()
 
     def fail(self, error: BaseException) -> None:
         """End with an error, whatever is still missing."""
-        if self._missing:
+        with self._lock:
+            if self._missing == 0:
+                return
             self._error = self._error or error
             self._missing = 0
-            self._finish()
+        self._finish()
 
     def _finish(self) -> None:
         if self._error is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import itertools
 import pickle
 import sys
@@ -19,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 import cloudpickle
 
 import mltoolkit
+from mltoolkit.actor import ActorHandle
 
 _ATOMS = frozenset({int, float, bool, str, bytes, complex, type(None)})
 _MAX_REMEMBERED = 256  # chunks; several times what a worker may have at a time
@@ -228,12 +230,23 @@ def _call(function: Callable[..., Any], mode: Mode, items: Any) -> Any:
     return outcomes
 
 
+class _Trial(pickle.Pickler):
+    """Pickles for the sake of finding out whether it works."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        # Pickling a reference for anything but a real message would keep what it refers to alive for good.
+        if isinstance(obj, (mltoolkit.ObjectRef, ActorHandle)):
+            raise pickle.PicklingError("left to the runtime")
+        return NotImplemented
+
+
 def _surely_pickles(outcome: Any) -> bool:
     """Tell whether an outcome can be pickled; at worst this errs to the safe side."""
     if type(outcome) in _ATOMS:
         return True
     try:
-        pickle.dumps(outcome, 5, buffer_callback=lambda buffer: None)  # large arrays are not copied
+        # Large arrays go out of band, that is, they are not copied.
+        _Trial(io.BytesIO(), 5, buffer_callback=lambda buffer: None).dump(outcome)
     except Exception:
         return False
     return True
