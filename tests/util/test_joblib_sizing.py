@@ -1,4 +1,4 @@
-from mltoolkit.util.joblib._sizing import MAX_GROWTH, TARGET_S, BatchSizer
+from mltoolkit.util.joblib._sizing import HARMLESS_S, MAX_GROWTH, TARGET_S, BatchSizer
 
 
 def test_first_batch_is_one_call():
@@ -8,10 +8,18 @@ def test_first_batch_is_one_call():
 def test_short_calls_grow_step_by_step_to_the_target():
     sizer = BatchSizer()
     sizes = []
-    for _ in range(5):
-        sizer.record(1, 0.001)
+    for _ in range(4):
+        sizer.record(1, 0.005)
         sizes.append(sizer.size())
-    assert sizes == [MAX_GROWTH, MAX_GROWTH**2, int(TARGET_S / 0.001), int(TARGET_S / 0.001), int(TARGET_S / 0.001)]
+    assert sizes == [MAX_GROWTH, int(TARGET_S / 0.005), int(TARGET_S / 0.005), int(TARGET_S / 0.005)]
+
+
+def test_tiny_calls_grow_at_once_to_a_batch_that_is_still_short():
+    sizer = BatchSizer()
+    sizer.record(1, 0.0001)
+    assert sizer.size() == int(HARMLESS_S / 0.0001)
+    sizer.record(200, 0.02)
+    assert sizer.size() == min(int(TARGET_S / 0.0001), MAX_GROWTH * 200)
 
 
 def test_long_calls_stay_alone():
@@ -38,7 +46,7 @@ def test_size_follows_the_time_of_a_call_not_of_a_batch():
 
 def test_without_growth_it_starts_again_from_one():
     sizer = BatchSizer()
-    sizer.record(1, 0.001)
+    sizer.record(1, 0.005)
     assert sizer.size() == MAX_GROWTH
     assert sizer.size(may_grow=False) == 1
     assert sizer.size() == MAX_GROWTH
@@ -49,4 +57,4 @@ def test_calls_that_take_no_time_and_empty_reports_are_harmless():
     sizer.record(0, 1.0)
     assert sizer.size() == 1
     sizer.record(5, 0.0)
-    assert sizer.size() == MAX_GROWTH
+    assert sizer.size() > MAX_GROWTH

@@ -147,6 +147,7 @@ class ParallelCall:
         self._aborted = False
 
         # Written by the thread alone.
+        self._tasks: dict[str, Any] = {}
         self._waiting: collections.deque[_Part] = collections.deque()
         self._in_flight: dict[_Part, Any] = {}
         self._untaken: collections.deque[_Mark] = collections.deque()
@@ -278,7 +279,7 @@ class ParallelCall:
             if not mltoolkit.is_initialized():  # or the first use below would start a new session
                 raise RuntimeError("mltoolkit was shut down while a Parallel call was running.")
             message = self._sharer.dumps(order, batch.captured_at)
-            task = _runner().options(**options.task_options, name=function_name(calls[0][0]), max_retries=0)
+            task = self._task(function_name(calls[0][0]))
             ref = task.remote(message.blob, message.carried, options.writable, *message.buffers)
             self._in_flight[part] = ref
             future = ref.future()
@@ -287,6 +288,13 @@ class ParallelCall:
             self._end(batch, _explain_pickling(error, order))
             return
         future.add_done_callback(lambda future: self._events.put(_Finished(part, future)))
+
+    def _task(self, name: str) -> Any:
+        """Return the remote function that runs batches under `name`, which is what logs and dashboards show."""
+        task = self._tasks.get(name)
+        if task is None:
+            task = self._tasks[name] = _runner().options(**self.options.task_options, name=name, max_retries=0)
+        return task
 
     def _take_in(self, part: _Part, future: concurrent.futures.Future[Report]) -> None:
         self._in_flight.pop(part, None)

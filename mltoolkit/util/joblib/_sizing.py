@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TARGET_S = 0.25  # of work in a batch: makes the cost of a task, about a millisecond, invisible
 MAX_GROWTH = 8  # per step: one lucky first call must not put everything into one batch
+HARMLESS_S = 0.02  # ... but a batch as short as that cannot hurt even if the guess was ten times too low
 SMOOTHING = 0.5  # weight of the newest batch
 
 
@@ -47,6 +48,7 @@ class BatchSizer:
         if self._call_s is None or not may_grow:
             self._size = 1
         else:
-            ideal = int(self._target_s / max(self._call_s, 1e-7))
-            self._size = max(1, min(ideal, self._size * MAX_GROWTH))
+            call_s = max(self._call_s, 1e-7)
+            most = max(self._size * MAX_GROWTH, int(HARMLESS_S / call_s))
+            self._size = max(1, min(int(self._target_s / call_s), most))
         return self._size
