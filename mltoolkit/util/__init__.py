@@ -72,6 +72,7 @@ _SUBMODULES = frozenset(
     {
         "actor_pool",
         "check_serialize",
+        "dask",
         "debug",
         "helpers",
         "joblib",

@@ -55,6 +55,12 @@ class Pool:
     BaseException
         What `initializer` raised, with the remote traceback as its cause.
 
+    Notes
+    -----
+    Where calls take well under a millisecond, several are sent to a process at a time. If one of them takes longer
+    after all, those behind it are taken back and run elsewhere. If one ends its process, the others that were there run
+    again; those of them that had already run, but whose results were lost, then run twice.
+
     Examples
     --------
     >>> from mltoolkit.util.multiprocessing import Pool
