@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from dask_cluster import Cluster
-from helpers import family, leftovers, run_script, script_env, segment_folder, wait_until
+from helpers import end_family, family, leftovers, run_script, script_env, segment_folder, wait_until
 
 import mltoolkit as ray
 
@@ -18,12 +18,16 @@ pytestmark = pytest.mark.skipif(ray.__name__ != "mltoolkit", reason="Ray has no 
 distributed = pytest.importorskip("distributed")
 
 
-@pytest.fixture
-def cluster(tmp_path, fresh):
-    made = Cluster(tmp_path)
+@pytest.fixture(scope="module")
+def shared_cluster(tmp_path_factory):
+    made = Cluster(tmp_path_factory.mktemp("dask"))
     yield made
-    ray.shutdown()
     made.close()
+
+
+@pytest.fixture
+def cluster(shared_cluster, fresh):
+    return shared_cluster
 
 
 @pytest.fixture
@@ -136,15 +140,14 @@ def test_objects_move_between_nodes(cluster):
     assert ray.get(ref, timeout=60)[-1] == 499_999
 
 
-def resources_of(dask_scheduler):
-    return {address: dict(worker.resources) for address, worker in dask_scheduler.workers.items()}
-
-
-def keys_of(dask_scheduler):
-    return [str(key) for key in dask_scheduler.tasks]
-
-
 def test_dask_work_of_others_is_undisturbed(cluster):
+    # Inside the test, so that they travel by value: the scheduler cannot import this module.
+    def resources_of(dask_scheduler):
+        return {address: dict(worker.resources) for address, worker in dask_scheduler.workers.items()}
+
+    def keys_of(dask_scheduler):
+        return {str(key) for key in dask_scheduler.tasks}
+
     with distributed.Client(cluster.address) as other:
         before = other.submit(lambda: "before", pure=False)
         assert before.result(timeout=30) == "before"
@@ -204,10 +207,15 @@ def test_nothing_stays_on_the_nodes_after_shutdown(cluster):
 def test_worker_that_joins_later_is_used(cluster):
     ray.init(address=cluster.address)
     assert ray.cluster_resources()["CPU"] == 4
-    cluster.add_worker()
-    wait_until(lambda: ray.cluster_resources()["CPU"] == 6, 30)
-    counters = [Counter.options(num_cpus=1).remote() for _ in range(6)]
-    assert len(set(ray.get([c.node.remote() for c in counters], timeout=60))) == 3
+    joined = cluster.add_worker()
+    try:
+        wait_until(lambda: ray.cluster_resources()["CPU"] == 6, 30)
+        counters = [Counter.options(num_cpus=1).remote() for _ in range(6)]
+        assert len(set(ray.get([c.node.remote() for c in counters], timeout=60))) == 3
+    finally:
+        end_family(joined.pid)
+        joined.wait(20)
+    wait_until(lambda: ray.cluster_resources()["CPU"] == 4, 30, "a node that left is still counted")
 
 
 def test_named_actors_are_found_on_every_node(cluster):
