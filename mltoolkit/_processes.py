@@ -20,13 +20,11 @@ from typing import Any, Literal
 
 import psutil
 
-__all__ = ["CommandError", "Record", "find_address", "launch", "new_token", "records", "run_dir", "stop"]
+__all__ = ["CommandError", "Record", "find_address", "launch", "new_token", "records", "run_dir", "start_mark", "stop"]
 
 Role = Literal["head", "node"]
 
 RUN_DIR_VARIABLE = "MLTOOLKIT_RUN_DIR"
-# The kernel counts start times in ticks from boot, and the clock may be corrected while the process runs.
-_START_TIME_TOLERANCE_S = 5.0
 
 
 class CommandError(Exception):
@@ -42,10 +40,8 @@ class Record:
     role : {'head', 'node'}
         A Dask scheduler, or a Dask worker.
     pid : int
-    created : float
-        When the process began, in seconds since the epoch.
-    command : tuple of str
-        Its command line, which holds a token of its own and so tells it from every other process.
+    started : str
+        When it began, as exactly as the system knows; no two processes with the same number share it.
     address : str
         The scheduler's address.
     log : str
@@ -54,8 +50,7 @@ class Record:
 
     role: Role
     pid: int
-    created: float
-    command: tuple[str, ...]
+    started: str
     address: str
     log: str
 
@@ -68,10 +63,7 @@ class Record:
         """
         try:
             process = psutil.Process(self.pid)
-            same = (
-                abs(process.create_time() - self.created) < _START_TIME_TOLERANCE_S
-                and tuple(process.cmdline()) == self.command
-            )
+            same = start_mark(process) == self.started
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.Error:
             return None
@@ -120,8 +112,28 @@ def run_dir() -> Path:
     return folder
 
 
+def start_mark(process: psutil.Process) -> str:
+    """Tell when a process began, in a form that no correction of the clock can change.
+
+    Parameters
+    ----------
+    process : psutil.Process
+
+    Returns
+    -------
+    str
+    """
+    try:
+        # The name of a process may hold anything, closing brackets included; the fields after the last one do not.
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return repr(process.create_time())
+    return f"{boot} {fields[19]}"
+
+
 def new_token() -> str:
-    """Make a name that no other process has, for a command line."""
+    """Make a name that nothing else has."""
     return uuid.uuid4().hex[:12]
 
 
@@ -139,7 +151,6 @@ def launch(
     ----------
     role : {'head', 'node'}
     command : sequence of str
-        Must hold a token from :func:`new_token`, which makes the command line one of a kind.
     ready : callable
         Given the log, returns the scheduler's address once the process serves, and None before.
     timeout : float
@@ -162,8 +173,7 @@ def launch(
     with log.open("wb") as output:
         streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
         process = subprocess.Popen(command, start_new_session=not foreground, **({} if foreground else streams))
-    started = psutil.Process(process.pid)
-    record = Record(role, process.pid, started.create_time(), tuple(started.cmdline()), "", str(log))
+    record = Record(role, process.pid, start_mark(psutil.Process(process.pid)), "", str(log))
     record.save()
     try:
         record = dataclasses.replace(record, address=_wait_until_ready(process, log, ready, timeout))
@@ -202,10 +212,8 @@ def records() -> list[Record]:
     found = []
     for path in run_dir().glob("*.json"):
         try:
-            fields = json.loads(path.read_text())
-            fields["command"] = tuple(fields["command"])
-            found.append(Record(**fields))
-        except (OSError, ValueError, TypeError, KeyError):
+            found.append(Record(**json.loads(path.read_text())))
+        except (OSError, ValueError, TypeError):
             # Another `stop` removed it in between, or it is none of ours.
             continue
     return sorted(found, key=lambda record: (record.role == "head", record.pid))
@@ -222,7 +230,7 @@ def find_address() -> str | None:
     """
     running = [record for record in records() if record.address and record.process() is not None]
     heads = [record for record in running if record.role == "head"]
-    latest = max(heads or running, key=lambda record: record.created, default=None)
+    latest = max(heads or running, key=lambda record: record.path.stat().st_mtime, default=None)
     return None if latest is None else latest.address
 
 

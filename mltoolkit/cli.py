@@ -147,6 +147,9 @@ def _start(options: argparse.Namespace) -> None:
     if misplaced:
         given, wanted = ("--head", "--address") if options.head else ("--address", "--head")
         raise CommandError(f"{', '.join(misplaced)} cannot be used with {given}; it belongs to `start {wanted}`.")
+    if options.block:
+        # From the first moment on: a scheduler or node that is being launched must end with us as well.
+        signal.signal(signal.SIGTERM, _exit_on_signal)
     if options.head:
         _start_head(options)
     else:
@@ -283,13 +286,12 @@ def _node_resources(options: argparse.Namespace) -> dict[str, float]:
     return offered
 
 
+def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
 def _wait(process: subprocess.Popen[bytes], record: Record) -> NoReturn:
     """Stay until the process ends, and take it along when this one is told to end."""
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, end)
     try:
         code = process.wait()
     finally:

@@ -176,11 +176,10 @@ class TestRecords:
         process.wait()
         process.stdin.close()
 
-    @pytest.mark.parametrize("wrong", [{"created": 1.0}, {"command": ("python", "-m", "dask", "scheduler")}])
-    def test_a_number_in_use_again_is_left_alone(self, bystander, run_dir, wrong):
-        record = Record("head", bystander.pid, bystander.create_time(), tuple(bystander.cmdline()), "tcp://a:1", "log")
+    def test_a_number_in_use_again_is_left_alone(self, bystander, run_dir):
+        record = Record("head", bystander.pid, _processes.start_mark(bystander), "tcp://a:1", "log")
         assert record.process() == bystander
-        stale = dataclasses.replace(record, **wrong)
+        stale = dataclasses.replace(record, started=_processes.start_mark(psutil.Process()))
         stale.save()
         assert stale.process() is None
         assert "Nothing to stop" in mltk("stop")
@@ -189,11 +188,11 @@ class TestRecords:
 
     def test_address_is_that_of_the_last_scheduler_that_runs(self, bystander, run_dir):
         assert _processes.find_address() is None
-        here = (bystander.pid, bystander.create_time(), tuple(bystander.cmdline()))
+        here = (bystander.pid, _processes.start_mark(bystander))
         Record("node", *here, "tcp://theirs:1", "log").save()
         assert _processes.find_address() == "tcp://theirs:1"
         Record("head", *here, "tcp://ours:1", "log").save()
-        Record("head", 1, time.time(), ("gone",), "tcp://gone:1", "log").save()
+        Record("head", 1, "before", "tcp://gone:1", "log").save()
         assert _processes.find_address() == "tcp://ours:1"
 
     def test_stop_uses_force_in_the_end(self, run_dir):
@@ -204,7 +203,7 @@ class TestRecords:
         try:
             assert process.stdout.readline() == "ready\n"
             found = psutil.Process(process.pid)
-            record = Record("node", found.pid, found.create_time(), tuple(found.cmdline()), "tcp://a:1", "log")
+            record = Record("node", found.pid, _processes.start_mark(found), "tcp://a:1", "log")
             record.save()
             before = time.monotonic()
             assert _processes.stop(record, timeout=0.3)
