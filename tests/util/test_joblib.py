@@ -528,11 +528,17 @@ def test_inside_a_task_its_cpu_is_given_back(fresh):
     fresh.init(num_cpus=1)
 
     @mltoolkit.remote
-    def outer():
+    def outer(depth, return_as):
         with parallel_config("mltoolkit"):
-            return Parallel(n_jobs=3)(delayed(inc)(i) for i in range(10))
+            if depth:
+                ref = outer.remote(depth - 1, return_as)
+                calls = [delayed(mltoolkit.get)(ref), *(delayed(inc)(i) for i in range(5))]
+                return list(Parallel(n_jobs=3, return_as=return_as)(calls))
+            return list(Parallel(n_jobs=3, return_as=return_as)(delayed(inc)(i) for i in range(5)))
 
-    assert mltoolkit.get(outer.remote(), timeout=60) == list(range(1, 11))
+    for return_as in ("list", "generator"):
+        result = mltoolkit.get(outer.remote(1, return_as), timeout=60)
+        assert result == [[1, 2, 3, 4, 5], 1, 2, 3, 4, 5]
 
 
 def test_the_runtime_starts_by_itself(fresh):

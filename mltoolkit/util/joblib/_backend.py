@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -235,8 +236,13 @@ class MltoolkitBackend(ParallelBackendBase):
     def retrieval_context(self) -> Iterator[None]:
         """Wait inside a task: blocking in the runtime's own ``wait`` gives the task's CPU to its children."""
         call = self._call
-        if call is not None and not self.parallel.return_generator and _inside_task():
-            _block_until_idle(call, self.parallel.timeout)
+        if call is not None and _inside_task():
+            if self.parallel.return_generator:
+                # The consumer has this thread, so another one does the waiting.
+                args = (call, None)
+                threading.Thread(target=_block_until_idle, args=args, name="mltoolkit-blocked", daemon=True).start()
+            else:
+                _block_until_idle(call, self.parallel.timeout)
         yield
 
     def _current_call(self) -> ParallelCall:
