@@ -82,7 +82,7 @@ class MethodInfo:
 def _describe_methods(cls: type) -> dict[str, MethodInfo]:
     methods = {}
     for name in dir(cls):
-        if name.startswith("__") and name.endswith("__") and hasattr(object, name):
+        if name.startswith("__") and name.endswith("__") and name in vars(object):
             continue  # Python's own protocol, which handles follow themselves
         raw = inspect.getattr_static(cls, name, None)
         function = getattr(cls, name, None)

@@ -147,7 +147,7 @@ class ActorRunner:
         self._default: ThreadGroup | LoopGroup | None = None
         if self._is_async:
             self._default = LoopGroup("mltoolkit-loop", size, self._run_async, own_thread=False)
-        elif size > 1 or groups:
+        elif size > 1:
             self._default = ThreadGroup(f"{name}-default", size, self._run_sync)
         for group, group_size in groups.items():
             label = f"{name}-{group}"
