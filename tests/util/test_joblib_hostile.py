@@ -10,6 +10,7 @@ import pytest
 joblib = pytest.importorskip("joblib")
 
 import helpers  # noqa: E402
+from dask_cluster import Cluster  # noqa: E402
 from helpers import start_script, wait_until  # noqa: E402
 from joblib import Parallel, delayed, parallel_config  # noqa: E402
 
@@ -156,3 +157,30 @@ def test_a_loss_inside_a_call_is_the_users(tally):
         Parallel(n_jobs=2)([delayed(call)()])
     assert not isinstance(caught.value, CallLostError)
     assert ran.count() == 1
+
+
+@pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
+def test_a_dask_worker_that_dies_costs_its_batches_only(tmp_path, fresh, tally, gate, return_as):
+    pytest.importorskip("distributed")
+    array = pytest.importorskip("numpy").arange(200_000.0)
+    ran, opened = tally(), gate()
+    cluster = Cluster(tmp_path, workers=2, nthreads=2)
+    try:
+        mltoolkit.init(address=cluster.address)
+
+        def call(x, i):
+            ran.add(i)
+            opened.wait(60)
+            return x[i]
+
+        calls = (delayed(call)(array, i) for i in range(30))
+        results = Parallel(n_jobs=4, batch_size=1, return_as=return_as)(calls)
+        wait_until(lambda: ran.count() >= 4, 60, "both workers are busy")
+        cluster.workers[0].kill()
+        cluster.workers[0].wait(20)
+        opened.open()
+        assert sorted(results) == [float(i) for i in range(30)]
+        assert 30 < ran.count() <= 34
+    finally:
+        mltoolkit.shutdown()
+        cluster.close()
