@@ -77,6 +77,7 @@ class NonBlockingSender:
         self._unsent: memoryview | None = None
         self._lock = threading.Lock()
         self.closed = False
+        self.scheduled = False  # a reactor will flush it
 
     def post(self, message: Message | bytes) -> None:
         """Queue a message, or bytes that hold whole frames already, for the next flush."""
@@ -84,7 +85,9 @@ class NonBlockingSender:
 
     def flush_soon(self, reactor: Any) -> None:
         """Have a reactor write what is queued."""
-        reactor.flush_soon(self)
+        if not self.scheduled:
+            self.scheduled = True
+            reactor.flush_soon(self)
 
     def flush(self) -> bool:
         """Write what is queued; False if the kernel's buffer is full and some is left."""

@@ -16,7 +16,7 @@ import traceback
 from typing import Any
 
 from mltoolkit import exceptions
-from mltoolkit.core import backend, process_setup, serialization, task_context
+from mltoolkit.core import backend, function_state, process_setup, serialization, task_context
 from mltoolkit.core.actor_runner import ActorRunner
 from mltoolkit.core.arguments import EMPTY_ARGUMENTS
 from mltoolkit.core.channel import BlockingConnection, ConnectionLost, Message
@@ -51,6 +51,7 @@ class Executor:
         self.backend.runtime_env = boot["runtime_env"]
         self.inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self.functions: dict[bytes, Any] = {}
+        self._reusable: dict[bytes, Any] = {}
         self.contexts: dict[bytes, Any] = {}
         self.calls_left: dict[bytes, int] = {}
         self.runner: ActorRunner | None = None
@@ -192,8 +193,14 @@ class Executor:
             process_setup.apply_submission(self.contexts[key], self.boot)
 
     def function(self, function_id: bytes) -> Any:
-        """Return an exported function, rebuilt for each call: calls must not see each other's closures."""
-        return serialization.deserialize(self.functions[function_id], self.backend.store)
+        """Return an exported function; rebuilt for each call if calls could see each other through it."""
+        cached = self._reusable.get(function_id)
+        if cached is not None:
+            return cached
+        function = serialization.deserialize(self.functions[function_id], self.backend.store)
+        if function_state.is_stateless(function):
+            self._reusable[function_id] = function
+        return function
 
     def arguments(self, message: Message) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Rebuild a call's arguments, its dependencies in place."""

@@ -220,7 +220,7 @@ class Head:
 
     def release_ref(self, object_id: bytes) -> None:
         self.released.append(object_id)
-        if not self.closed:
+        if not self.reactor.lingering and not self.closed:
             self.reactor.wake()
 
     def pin(self, object_id: bytes) -> None:

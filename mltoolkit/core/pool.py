@@ -85,7 +85,7 @@ class ExecutorPool:
         self.contexts: dict[bytes, Submission] = {}
         self._idle: dict[tuple[Any, ...], deque[ExecutorRecord]] = {}
         self._started = 0
-        self._epoch = 0
+        self.epoch = 0
         self.session_seed = 0
         self.by_demand = False  # executors hold leases of the cluster's resources while they live
         self._retire_timer = False
@@ -96,7 +96,7 @@ class ExecutorPool:
         threads = max(1, int(demand.amount("CPU")))
         gpus = tuple(allocation.gpus) if allocation.gpus else None
         leased = demand.held if self.by_demand else ()
-        return (allocation.node_id, demand.runtime_env, gpus, threads, leased, self._epoch)
+        return (allocation.node_id, demand.runtime_env, gpus, threads, leased, self.epoch)
 
     def acquire(self, demand: Demand, allocation: Allocation, *, fresh: bool) -> ExecutorRecord:
         """Return an executor that fits; `fresh` for actors, whose process is theirs alone."""
@@ -141,7 +141,7 @@ class ExecutorPool:
         record.spec = None
         record.allocation = None
         record.blocked = 0
-        if record.retiring or record.shape[-1] != self._epoch:
+        if record.retiring or record.shape[-1] != self.epoch:
             self.end(record)
             return
         record.idle_since = time.monotonic()
@@ -179,7 +179,7 @@ class ExecutorPool:
 
     def new_epoch(self) -> None:
         """Code has changed on disk: reuse no executor that may have the old one loaded."""
-        self._epoch += 1
+        self.epoch += 1
         self.retire_idle(0.0)
 
     def end(self, record: ExecutorRecord) -> None:

@@ -105,9 +105,11 @@ def _apply_on_other_host(submission: Submission, boot: dict[str, Any]) -> None:
 
 def flush_streams() -> None:
     """Write out what user code has printed."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except Exception:  # noqa: BLE001, S110 - user code may have closed or replaced them
+        pass
 
 
 def run_exit_handlers() -> None:

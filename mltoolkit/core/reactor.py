@@ -16,6 +16,8 @@ from mltoolkit.core.channel import NonBlockingSender
 
 logger = logging.getLogger(__name__)
 
+_LINGER_S = 0.05
+
 
 class Reactor:
     """An event loop without coroutines: a callback for each readable descriptor.
@@ -37,6 +39,7 @@ class Reactor:
         self._writers: dict[int, NonBlockingSender] = {}
         self._readers: dict[int, Callable[[], None]] = {}
         self._stopping = False
+        self.lingering = False  # will look at the queues within `_LINGER_S`, woken or not
         self.after_events: Callable[[], None] | None = None
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -125,10 +128,14 @@ class Reactor:
         os.close(self._wake_write)
 
     def _step(self) -> None:
-        timeout = None
+        timeout = _LINGER_S if self.lingering else None
         if self._timers:
-            timeout = max(0.0, self._timers[0][0] - time.monotonic())
-        for key, events in self._selector.select(timeout):
+            until_timer = max(0.0, self._timers[0][0] - time.monotonic())
+            timeout = until_timer if timeout is None else min(timeout, until_timer)
+        ready = self._selector.select(timeout)
+        # Cleared before `after_events` looks: whoever sees it set has queued what that look will find.
+        self.lingering = bool(ready)
+        for key, events in ready:
             if key.fd == self._wake_read:
                 self._on_wake()
                 continue
@@ -152,6 +159,7 @@ class Reactor:
             self._flush(dirty.popleft())
 
     def _flush(self, sender: NonBlockingSender) -> None:
+        sender.scheduled = False
         if sender.closed:
             return
         fd = sender.sock.fileno()

@@ -159,13 +159,16 @@ class TaskManager:
             self.head.on_starved()
 
     def _start(self, spec: TaskSpec, demand: Demand, allocation: Any) -> None:
+        record = self.head.pool.acquire(demand, allocation, fresh=False)
+        if not demand.held:
+            self.running_without_cpu += 1
+        self._send(spec, demand, allocation, record)
+
+    def _send(self, spec: TaskSpec, demand: Demand, allocation: Any, record: ExecutorRecord) -> None:
         pool = self.head.pool
-        record = pool.acquire(demand, allocation, fresh=False)
         record.spec = spec
         record.outstanding = 0
         spec.executor = record
-        if not demand.held:
-            self.running_without_cpu += 1
         record.process.label = spec.name
         pool.provide(record, spec.function_id, spec.context_key)
         extra: dict[str, Any] = {"context": spec.context_key, "resources": dict(demand.held)}
@@ -218,8 +221,11 @@ class TaskManager:
                 self.head.objects.hold_payload(payload)
                 self.head.objects.discard_payload(payload)
             return
+        handed_over = False
         if spec.kind == TASK:
-            self._detach(spec)
+            handed_over = self._hand_over(spec)
+            if not handed_over:
+                self._detach(spec)
         if spec.cancelled:
             for payload in payloads:
                 self.head.objects.hold_payload(payload)
@@ -227,8 +233,32 @@ class TaskManager:
             self.fail(spec, self._cancelled_payload(spec))
         else:
             self._finish(spec, payloads)
-        if spec.kind == TASK:
+        if spec.kind == TASK and not handed_over:
             self.dispatch()
+
+    def _hand_over(self, spec: TaskSpec) -> bool:
+        """Give the executor of a finished task the next one of the same demand, if nobody else waits for resources."""
+        record = spec.executor
+        if len(self.queues) != 1 or record is None or record.retiring or record.shape[-1] != self.head.pool.epoch:
+            return False
+        demand = spec.demand
+        queue = self.queues.get(demand) if demand is not None and demand.held else None
+        while queue:
+            following = queue.popleft()
+            if following.kind != TASK:
+                queue.appendleft(following)
+                return False
+            if following.cancelled or following.task_id not in self.live:
+                continue
+            spec.executor = None
+            record.blocked = 0
+            record.allocation.resume()
+            assert demand is not None
+            self._send(following, demand, record.allocation, record)
+            if not queue:
+                self.queues.pop(demand, None)
+            return True
+        return False
 
     def on_failed(self, task_id: bytes, payload: Payload, retry: bool) -> None:
         """User code raised."""
