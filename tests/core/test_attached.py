@@ -33,7 +33,7 @@ def cluster(shared_cluster, fresh):
 @pytest.fixture
 def local_cluster(fresh):
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None, host="127.0.0.1"
+        n_workers=2, threads_per_worker=2, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1"
     ) as made:
         yield made
         ray.shutdown()
