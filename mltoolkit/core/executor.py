@@ -6,7 +6,6 @@ import faulthandler
 import inspect
 import logging
 import os
-import queue
 import signal
 import socket
 import sys
@@ -21,6 +20,7 @@ from mltoolkit.core.actor_runner import ActorRunner
 from mltoolkit.core.arguments import EMPTY_ARGUMENTS
 from mltoolkit.core.channel import BlockingConnection, ConnectionLost, Message
 from mltoolkit.core.ids import new_id
+from mltoolkit.core.inbox import Inbox
 from mltoolkit.core.options import DYNAMIC, STREAMING
 from mltoolkit.core.serialization import NONE_PAYLOAD, Payload
 from mltoolkit.core.specs import Dependency
@@ -34,22 +34,20 @@ class Executor:
 
     Parameters
     ----------
-    sock : socket.socket
-        To the node.
     boot : dict
         See ``Node.start_executor``.
+    connection : BlockingConnection
+        To the node.
+    backend : WorkerBackend
+        What user code calls.
     """
 
-    def __init__(self, sock: socket.socket, boot: dict[str, Any]) -> None:
-        self.connection = BlockingConnection(sock)
+    def __init__(self, boot: dict[str, Any], connection: BlockingConnection, backend: WorkerBackend) -> None:
         self.boot = boot
-        store = Store(boot["shm_dir"], boot["disk_dir"], boot["store_limit"], boot["node_id"], boot["host"])
-        self.backend = WorkerBackend(self.connection, store, boot["namespace"])
-        self.backend.current_task = lambda: task_context.current().task_id
-        self.backend.on_blocking = self._warn_if_on_loop
-        self.backend.executor = self
-        self.backend.runtime_env = boot["runtime_env"]
-        self.inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self.connection = connection
+        self.backend = backend
+        self.inbox = Inbox(self.connection, self._dispatch)
+        self.backend.want_reply = self.inbox.want_reply
         self.functions: dict[bytes, Any] = {}
         self._reusable: dict[bytes, Any] = {}
         self.contexts: dict[bytes, Any] = {}
@@ -64,10 +62,20 @@ class Executor:
         self._stream_changed = threading.Condition()
         self._context_key = b""
 
-    # ---- the reader's thread -----------------------------------------------------------------------------------------
+    @classmethod
+    def connected(cls, sock: socket.socket, boot: dict[str, Any]) -> Executor:
+        """Return an executor that serves the node at the other end of a socket."""
+        connection = BlockingConnection(sock)
+        store = Store(boot["shm_dir"], boot["disk_dir"], boot["store_limit"], boot["node_id"], boot["host"])
+        backend = WorkerBackend(connection, store, boot["namespace"])
+        executor = cls(boot, connection, backend)
+        backend.current_task = lambda: task_context.current().task_id
+        backend.on_blocking = executor._warn_if_on_loop
+        backend.executor = executor
+        backend.runtime_env = boot["runtime_env"]
+        return executor
 
-    def _read_forever(self) -> None:
-        handlers = {
+        self._handlers = {
             "task": self._on_work,
             "create": self._on_create,
             "call": self._on_call,
@@ -78,17 +86,26 @@ class Executor:
             "consumed": self._on_consumed,
             "exit": lambda message: self.inbox.put(None),
         }
+
+    # ---- whichever thread reads --------------------------------------------------------------------------------------
+
+    def _dispatch(self, message: Message) -> None:
+        self._handlers[message[0]](message)
+
+    def _read_forever(self) -> None:
         try:
-            while True:
-                for message in self.connection.receive():
-                    handlers[message[0]](message)
+            self.inbox.read_forever()
         except ConnectionLost:
-            # The driver or the node is gone and with it everybody who could want a result.
-            process_setup.kill_own_group()
-            os._exit(0)
+            self._leave_orphaned()
         except BaseException:  # noqa: BLE001 - a reader that dies silently would leave everyone waiting
             traceback.print_exc()
             os._exit(70)
+
+    @staticmethod
+    def _leave_orphaned() -> None:
+        """The driver or the node is gone and with it everybody who could want a result."""
+        process_setup.kill_own_group()
+        os._exit(0)
 
     def _on_work(self, message: Message) -> None:
         self._keep_delivered(message)
@@ -97,6 +114,8 @@ class Executor:
     def _on_create(self, message: Message) -> None:
         # Here and not on the main thread: the runner must stand before the calls that come right behind.
         self.runner = ActorRunner(self, message[1], message[3], message[7])
+        if not self.runner.serial:
+            self.inbox.dedicate()
         self._on_work(message)
 
     def _on_call(self, message: Message) -> None:
@@ -145,7 +164,10 @@ class Executor:
         self.connection.start_flusher()
         threading.Thread(target=self._read_forever, name="mltoolkit-reader", daemon=True).start()
         while not self.exit_reason:
-            message = self.inbox.get()
+            try:
+                message = self.inbox.get()
+            except ConnectionLost:
+                self._leave_orphaned()
             if message is None:
                 break
             op = message[0]
@@ -381,7 +403,7 @@ def run_executor(sock: socket.socket, boot: dict[str, Any]) -> int:
     try:
         faulthandler.enable(file=2, all_threads=False)
         process_setup.prepare(boot)
-        executor = Executor(sock, boot)
+        executor = Executor.connected(sock, boot)
         executor.started = started  # type: ignore[attr-defined]
         return executor.run()
     except BaseException:  # noqa: BLE001 - the last lines of stderr are what the user will see

@@ -24,7 +24,8 @@ from mltoolkit.core.channel import Message
 from mltoolkit.core.deaths import Death
 from mltoolkit.core.executor import Executor
 from mltoolkit.core.ledger import Pool
-from mltoolkit.core.options import STREAMING
+from mltoolkit.core.object_ref import ObjectRef
+from mltoolkit.core.options import DYNAMIC, STREAMING
 from mltoolkit.core.serialization import NONE_PAYLOAD, Payload
 from mltoolkit.core.session import LocalNode
 from mltoolkit.core.specs import TaskSpec
@@ -192,7 +193,12 @@ class _Values:
     def __init__(self, process: InlineProcess) -> None:
         self.process = process
         self.store = process.backend.store
-        self.put = process.backend.put
+        self.kept: list[ObjectRef] = []
+
+    def put(self, value: Any) -> ObjectRef:
+        """Store an item of a dynamic generator; its reference lives until the result that contains it is packed."""
+        self.kept.append(self.process.backend.put(value))
+        return self.kept[-1]
 
     def load(self, payload: Payload) -> Any:
         """Rebuild a delivered value; its references count for themselves from then on."""
@@ -213,27 +219,22 @@ class InlineExecutor(Executor):
     runner: InlineRunner | None
 
     def __init__(self, process: InlineProcess, boot: dict[str, Any]) -> None:
-        # Not the base's constructor, which connects to a node; these are the attributes that its methods use.
+        super().__init__(boot, cast(Any, self), cast(Any, _Values(process)))
         self.process = process
-        self.boot = boot
-        self.connection = cast(Any, self)
         self.inbox = cast(Any, process)
-        self.backend = cast(Any, _Values(process))
-        self.functions = {}
-        self.calls_left = {}
-        self.runner = None
-        self.current = TaskContext()
-        self.exit_reason = ""
         self.stream: LazyStream | None = None
-        self._cancelled_calls = set()
-        self._stream_consumed = {}
-        self._stream_changed = threading.Condition()
 
     # ---- what runners know as the connection -------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
         """Tell the head."""
-        self.process.backend.on_messages(cast(Any, self.process), [message])
+        backend = self.process.backend
+        backend.on_messages(cast(Any, self.process), [message])
+        if message[0] == "done":
+            with backend.lock:
+                for payload in message[2]:
+                    for object_id in payload[2]:
+                        backend.objects.drop(object_id)
 
     post = append = send
 
@@ -311,6 +312,17 @@ class InlineExecutor(Executor):
                 os.chdir(cwd)
                 with contextlib.suppress(ValueError):
                     sys.path.remove(directory)
+
+    def pack(self, result: Any, num_returns: int) -> list[Payload]:
+        payloads = super().pack(result, num_returns)
+        with self.process.backend.lock:  # until `send`: the result may be dropped first, and its references with it
+            for payload in payloads:
+                self.process.backend.objects.hold_payload(payload)
+        if num_returns == DYNAMIC:
+            packed = set(payloads[0][2])
+            values = cast(_Values, self.backend)
+            values.kept = [ref for ref in values.kept if ref._id not in packed]
+        return payloads
 
     def failure(self, error: BaseException, name: str, extra: dict[str, Any], skip: int = 1) -> tuple[Payload, bool]:
         self.process.backend.note_traceback(task_context.current().task_id, error)
@@ -399,7 +411,7 @@ class InlineRunner(ActorRunner):
     @property
     def is_concurrent(self) -> bool:
         """Whether calls run on threads or an event loop."""
-        return self._default is not None
+        return self._default is not None or bool(self._groups)
 
     def threads(self) -> list[threading.Thread]:
         """Return the threads that serve this actor."""
@@ -521,7 +533,8 @@ class LazyStream:
         executor = self.executor
         try:
             with executor.environment():
-                payload = serialization.serialize(next(self._items), executor.backend.store)
+                item = next(self._items)
+                payload = serialization.serialize(item, executor.backend.store)
         except StopIteration:
             self._end(None)
         except BaseException as error:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -174,7 +173,8 @@ class InlineBackend(Head):
             deps = spec.deps if spec.waiting else ()
             stream = self._lazy.get(spec.task_id)
             process = getattr(spec.executor, "process", None)
-        if any([self._help(dep, blocking=blocking) for dep in deps]):
+        helped = [self._help(dep, blocking=blocking) for dep in deps]
+        if any(helped):
             return True
         if stream is not None:
             stream.step()
@@ -184,21 +184,24 @@ class InlineBackend(Head):
             return False
         return stream is not None or not self._is_pending(object_id)
 
-    def _wait_until(self, enough: Callable[[], bool], refs: Sequence[ObjectRef], timeout: float | None) -> None:
-        """Wait, helping, until it is enough or the time has passed."""
+    def _wait_until(self, missing: Callable[[], int], refs: Sequence[ObjectRef], timeout: float | None) -> None:
+        """Wait, helping, until no more objects are missing or the time has passed."""
         deadline = Deadline(timeout)
         self._run_posted()
-        while not enough() and not self.closed:
+        while (count := missing()) > 0 and not self.closed:
             pending = list({ref._id: ref for ref in refs if self._is_pending(ref._id)}.values())
-            if any([self._help(ref._id, blocking=timeout is None) for ref in pending if not enough()]):
-                self._run_posted()
-                if deadline.left() != 0:
-                    continue
-                return
+            helped = False
+            for ref in pending:
+                if self._help(ref._id, blocking=timeout is None):
+                    helped = True
+                    self._run_posted()
+                    if missing() <= 0:
+                        return
             left = deadline.left()
-            if left == 0 or not pending:
+            if left == 0:
                 return
-            super().wait(pending, 1, _SLICE_S if left is None else min(left, _SLICE_S))
+            if not helped:
+                super().wait(pending, min(count, len(pending)), _SLICE_S if left is None else min(left, _SLICE_S))
 
     def _has_failed(self, ref: ObjectRef) -> bool:
         entry = self.objects.get(ref._id)
@@ -258,18 +261,18 @@ class InlineBackend(Head):
         executor = running.get()
         if executor is not None:
             executor._warn_if_on_loop()
-        if any(self._is_pending(ref._id) for ref in refs) and not any(map(self._has_failed, refs)):
-            started = time.monotonic()
+
+        def missing() -> int:
+            return 0 if any(map(self._has_failed, refs)) else sum(self._is_pending(ref._id) for ref in refs)
+
+        if missing():
             with self._calling():
-                self._wait_until(
-                    lambda: any(map(self._has_failed, refs)) or not any(self._is_pending(ref._id) for ref in refs), refs, timeout
+                self._wait_until(missing, refs, timeout)
+            late = missing()
+            if late and not self.closed:
+                raise exceptions.GetTimeoutError(
+                    f"{late} of {len(refs)} objects were not ready within {timeout:g} s. The work goes on; `get` them again later."
                 )
-                late = sum(self._is_pending(ref._id) for ref in refs)
-                if late and not self.closed and not any(map(self._has_failed, refs)):
-                    raise exceptions.GetTimeoutError(
-                        f"{late} of {len(refs)} objects were not ready within {time.monotonic() - started:.3g} s. The work goes on; "
-                        "`get` them again later."
-                    )
         try:
             return super().get(refs, 0)
         except exceptions.RayTaskError as error:
@@ -280,7 +283,9 @@ class InlineBackend(Head):
 
     def wait(self, refs: Sequence[ObjectRef], num_returns: int, timeout: float | None) -> set[bytes]:
         with self._calling():
-            self._wait_until(lambda: sum(not self._is_pending(ref._id) for ref in refs) >= num_returns, refs, timeout)
+            self._wait_until(
+                lambda: num_returns - sum(not self._is_pending(ref._id) for ref in refs), refs, timeout
+            )
         return super().wait(refs, num_returns, 0)
 
     def future(self, ref: ObjectRef) -> concurrent.futures.Future[Any]:
