@@ -147,16 +147,16 @@ def _start(options: argparse.Namespace) -> None:
     if misplaced:
         given, wanted = ("--head", "--address") if options.head else ("--address", "--head")
         raise CommandError(f"{', '.join(misplaced)} cannot be used with {given}; it belongs to `start {wanted}`.")
+    ending = _Ending()
     if options.block:
-        # From the first moment on: a scheduler or node that is being launched must end with us as well.
-        signal.signal(signal.SIGTERM, _exit_on_signal)
+        ending.listen()
     if options.head:
-        _start_head(options)
+        _start_head(options, ending)
     else:
-        _start_node(options)
+        _start_node(options, ending)
 
 
-def _start_head(options: argparse.Namespace) -> None:
+def _start_head(options: argparse.Namespace, ending: _Ending) -> None:
     host = options.host or "127.0.0.1"
     port = _DEFAULT_PORT if options.port is None else options.port
     if not 0 <= port <= 65535:
@@ -171,11 +171,16 @@ def _start_head(options: argparse.Namespace) -> None:
         _check_free(host, options.dashboard, "--dashboard")
         diagnostics = ["--dashboard", "--dashboard-address", f"{host}:{options.dashboard}"]
     command = _dask("scheduler", "--host", host, "--port", str(port), "--scheduler-file", str(connection))
+
+    def ready(log: Path) -> str | None:
+        ending.check()
+        return _address_in(connection)
+
     try:
         process, record = _processes.launch(
             "head",
             [*command, *diagnostics],
-            ready=lambda log: _address_in(connection),
+            ready=ready,
             timeout=_READY_TIMEOUT_S,
             foreground=options.block,
         )
@@ -188,10 +193,10 @@ def _start_head(options: argparse.Namespace) -> None:
     print(f"  use it in Python  mltoolkit.init(address={record.address!r})")
     print(f"  end it            mltoolkit stop{' (or Ctrl-C)' if options.block else ''}", flush=True)
     if options.block:
-        _wait(process, record)
+        _wait(process, record, ending)
 
 
-def _start_node(options: argparse.Namespace) -> None:
+def _start_node(options: argparse.Namespace, ending: _Ending) -> None:
     host = options.host or _host_that_reaches(options.address)
     command = _dask("worker", options.address, "--name", f"node-{_processes.new_token()}", "--host", host)
     command += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
@@ -204,6 +209,7 @@ def _start_node(options: argparse.Namespace) -> None:
         command += ["--resources", " ".join(f"{name}={amount:g}" for name, amount in resources.items())]
 
     def ready(log: Path) -> str | None:
+        ending.check()
         # In the background this line is how a worker says that it joined; in the foreground the user reads it.
         joined = options.block or "Registered to:" in log.read_text(errors="replace")
         return str(options.address) if joined else None
@@ -213,7 +219,7 @@ def _start_node(options: argparse.Namespace) -> None:
     )
     print(f"Started a node that joins {record.address}", flush=True)
     if options.block:
-        _wait(process, record)
+        _wait(process, record, ending)
 
 
 def _dask(*words: str) -> list[str]:
@@ -286,17 +292,39 @@ def _node_resources(options: argparse.Namespace) -> dict[str, float]:
     return offered
 
 
-def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
+class _Ending:
+    """Whether this process was told to end.
+
+    Signals are only noted, and looked at where that is safe: an exception at any moment could leave behind what was
+    just launched, and a blocking wait that begins just after a signal would never hear of it.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def listen(self) -> None:
+        """Note Ctrl-C and SIGTERM from now on."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+
+    def check(self) -> None:
+        """Raise ``SystemExit`` if it is time, with the exit code that shells give for the signal."""
+        if self.signal is not None:
+            raise SystemExit(128 + self.signal)
 
 
-def _wait(process: subprocess.Popen[bytes], record: Record) -> NoReturn:
+def _wait(process: subprocess.Popen[bytes], record: Record, ending: _Ending) -> NoReturn:
     """Stay until the process ends, and take it along when this one is told to end."""
     try:
-        code = process.wait()
+        while process.poll() is None:
+            ending.check()
+            time.sleep(0.1)
     finally:
         _processes.stop(record, timeout=10)
-    sys.exit(code)
+    sys.exit(process.returncode if process.returncode >= 0 else 128 - process.returncode)
 
 
 def _stop(options: argparse.Namespace) -> None:
