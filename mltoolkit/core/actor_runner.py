@@ -156,6 +156,11 @@ class ActorRunner:
             else:
                 self._groups[group] = ThreadGroup(label, group_size, self._run_sync)
 
+    @property
+    def serial(self) -> bool:
+        """Whether all calls run on the main thread, one after the other."""
+        return self._default is None and not self._groups
+
     # ---- creation ----------------------------------------------------------------------------------------------------
 
     def create(self, load: Callable[[], tuple[Any, tuple[tuple[Any, ...], dict[str, Any]]]]) -> None:

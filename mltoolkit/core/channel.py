@@ -151,6 +151,10 @@ class BlockingConnection:
         self._flush_pending = False
         self.before_flush: Callable[[], None] = lambda: None
 
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._sock.fileno()
+
     def start_flusher(self) -> None:
         """Start the thread that writes posted messages."""
         threading.Thread(target=self._flush_forever, name="mltoolkit-flusher", daemon=True).start()

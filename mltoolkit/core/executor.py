@@ -46,8 +46,7 @@ class Executor:
         self.boot = boot
         self.connection = connection
         self.backend = backend
-        self.inbox = Inbox(self.connection, self._dispatch)
-        self.backend.want_reply = self.inbox.want_reply
+        self.inbox: Inbox  # set by `connected`: an inline executor has no socket to read
         self.functions: dict[bytes, Any] = {}
         self._reusable: dict[bytes, Any] = {}
         self.contexts: dict[bytes, Any] = {}
@@ -61,6 +60,17 @@ class Executor:
         self._stream_consumed: dict[bytes, int] = {}
         self._stream_changed = threading.Condition()
         self._context_key = b""
+        self._handlers = {
+            "task": self._on_work,
+            "create": self._on_create,
+            "call": self._on_call,
+            "reply": lambda message: self.backend.on_reply(message),
+            "function": self._on_function,
+            "context": self._on_context,
+            "cancel": self._on_cancel,
+            "consumed": self._on_consumed,
+            "exit": lambda message: self.inbox.put(None),
+        }
 
     @classmethod
     def connected(cls, sock: socket.socket, boot: dict[str, Any]) -> Executor:
@@ -72,20 +82,10 @@ class Executor:
         backend.current_task = lambda: task_context.current().task_id
         backend.on_blocking = executor._warn_if_on_loop
         backend.executor = executor
+        executor.inbox = Inbox(connection, executor._dispatch)
+        backend.want_reply = executor.inbox.want_reply
         backend.runtime_env = boot["runtime_env"]
         return executor
-
-        self._handlers = {
-            "task": self._on_work,
-            "create": self._on_create,
-            "call": self._on_call,
-            "reply": self.backend.on_reply,
-            "function": self._on_function,
-            "context": self._on_context,
-            "cancel": self._on_cancel,
-            "consumed": self._on_consumed,
-            "exit": lambda message: self.inbox.put(None),
-        }
 
     # ---- whichever thread reads --------------------------------------------------------------------------------------
 

@@ -341,22 +341,25 @@ class Head:
             self._check_open()
             if self.released:
                 self._drain()
-            if spec.kind != CALL:
-                spec.context_key = self.submission_key()
-            else:
-                self.check_pending_limit(spec)
             create = self.objects.create
-            for object_id in spec.return_ids:
-                create(object_id, 2, spec)
-            self.tasks.submit(spec)
-            if spec.kind != CALL:
+            if spec.kind == CALL:
+                self.check_pending_limit(spec)
+                for object_id in spec.return_ids:
+                    create(object_id, 2, spec)
+                if not self.actors.send_at_once(spec):
+                    self.tasks.submit(spec)
+            else:
+                spec.context_key = self.submission_key()
+                for object_id in spec.return_ids:
+                    create(object_id, 2, spec)
+                self.tasks.submit(spec)
                 self.tasks.dispatch()
         return [ObjectRef(object_id, self) for object_id in spec.return_ids]
 
     def check_pending_limit(self, spec: TaskSpec) -> None:
         """Refuse a call beyond the actor's ``max_pending_calls``."""
         actor = self.actors.actors.get(spec.actor_id)
-        limit = (actor.spec.options or {}).get("max_pending_calls", -1) if actor is not None else -1
+        limit = actor.max_pending if actor is not None else -1
         if actor is not None and 0 <= limit <= actor.calls:
             raise exceptions.PendingCallsLimitExceeded(
                 f"The actor {actor.class_name} has {actor.calls} calls waiting, max_pending_calls={limit} allows no more. "

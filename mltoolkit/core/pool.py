@@ -18,7 +18,7 @@ from mltoolkit.core.serialization import Payload
 
 IDLE_S = 30.0  # how long an executor without work is kept
 LEASED_IDLE_S = 1.0  # the same where other users of the cluster wait for what it holds
-_DIRECT_SENDS = 2  # messages under way to an executor up to which the sender writes itself, for latency
+DIRECT_SENDS = 2  # messages under way to an executor up to which the sender writes itself, for latency
 
 
 class ExecutorRecord:
@@ -198,7 +198,7 @@ class ExecutorPool:
         """Send a message: at once if little is under way, else together with others."""
         sender = record.process.sender
         sender.post(message)
-        if record.outstanding > _DIRECT_SENDS or not sender.flush():
+        if record.outstanding > DIRECT_SENDS or not sender.flush():
             sender.flush_soon(self.reactor)
 
     def provide(self, record: ExecutorRecord, function_id: bytes, context_key: bytes) -> None:

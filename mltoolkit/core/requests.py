@@ -114,6 +114,8 @@ class RequestHandler:
                 head.tasks.live[spec.task_id] = spec
                 head.tasks.fail(spec, serialization.error_payload(error))
                 return
+            if head.actors.send_at_once(spec):
+                return
         head.tasks.submit(spec)
         if spec.kind == TASK:
             head.tasks.dispatch()

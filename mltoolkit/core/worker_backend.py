@@ -99,6 +99,7 @@ class WorkerBackend:
         self._callbacks = CallbackThread("mltoolkit-callbacks")
         self.current_task: Callable[[], bytes] = lambda: b""
         self.on_blocking: Callable[[], None] = lambda: None
+        self.want_reply: Callable[[], None] = lambda: None
         connection.before_flush = self._post_releases
 
     # ---- references ------------------------------------------------------------------------------------------------
@@ -160,6 +161,7 @@ class WorkerBackend:
 
         self._requests[request_id] = answered
         self.connection.send((op, request_id, *args))
+        self.want_reply()
         try:
             done = waiter.wait(timeout)
         except BaseException:  # a cancelled task: the answer is not wanted any more
@@ -257,6 +259,7 @@ class WorkerBackend:
         request_id = next(self._request_ids)
         self._requests[request_id] = answered
         self.connection.post(("get_async", request_id, (ref._id,)))
+        self.want_reply()
         return future
 
     def stream_next(self, ref: ObjectRef, index: int, timeout: float | None) -> ObjectRef | None:
@@ -284,6 +287,7 @@ class WorkerBackend:
         request_id = next(self._request_ids)
         self._requests[request_id] = answered
         self.connection.post(("stream_next", request_id, ref._id, index))
+        self.want_reply()
         return future
 
     def stream_peek(self, ref: ObjectRef, index: int) -> concurrent.futures.Future[None]:
@@ -291,6 +295,7 @@ class WorkerBackend:
         request_id = next(self._request_ids)
         self._requests[request_id] = lambda ok, value: future.set_result(None)
         self.connection.post(("stream_peek", request_id, ref._id, index))
+        self.want_reply()
         return future
 
     def stream_ready(self, ref: ObjectRef, index: int) -> bool:
