@@ -546,3 +546,14 @@ def test_the_runtime_starts_by_itself(fresh):
     with parallel_config("mltoolkit"):
         assert Parallel(n_jobs=2)(delayed(inc)(i) for i in range(3)) == [1, 2, 3]
     assert mltoolkit.is_initialized()
+
+
+def test_a_bug_in_the_backend_ends_the_call(runtime, monkeypatch):
+    from mltoolkit.util.joblib import _call
+
+    def broken(self, part, future):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(_call.ParallelCall, "_take_in", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        Parallel(n_jobs=2)(delayed(inc)(i) for i in range(10))

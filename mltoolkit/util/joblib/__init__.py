@@ -8,8 +8,8 @@
 
 ``"ray"`` and ``"mltoolkit"`` name the same backend. The modules, from the outside in: ``_register`` (the names),
 ``_backend`` (joblib's contract), ``_call`` (one ``Parallel`` call: what runs when), ``_sizing`` (how many calls make a
-task), ``_sharing`` (large arrays), ``_worker`` (the task itself), ``_nested`` (``Parallel`` inside a task),
-``_progress``, ``_errors``.
+task), ``_window`` (how far a generator may run ahead), ``_sharing`` (large arrays), ``_worker`` (the task itself),
+``_nested`` (``Parallel`` inside a task), ``_progress``, ``_errors``.
 """
 
 from mltoolkit.util.joblib._errors import CallLostError, RemoteTraceback

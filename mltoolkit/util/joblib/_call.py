@@ -31,18 +31,13 @@ from mltoolkit.util.joblib._errors import CallLostError, RemoteTraceback
 from mltoolkit.util.joblib._nested import NestedBackend
 from mltoolkit.util.joblib._sharing import ArraySharer, dump
 from mltoolkit.util.joblib._sizing import BatchSizer
+from mltoolkit.util.joblib._window import ConsumerWindow, Mark
 from mltoolkit.util.joblib._worker import Call, Order, Report, function_name, load_results, run_calls
 
 BUDGET_S = 1.0  # what a task has not started by then goes back to the driver, where an idle process may take it
 CANCEL_GRACE_S = 1.0  # for cancelled calls to notice, before their processes are ended
 POLL_S = 0.005  # between looks at how far a slow consumer has come
-LOST = (
-    exceptions.WorkerCrashedError,
-    exceptions.NodeDiedError,
-    exceptions.ObjectLostError,
-)
-
-QUICK_S = 0.05  # a consumer who takes a result within that time is not what the batches wait for
+LOST = (exceptions.WorkerCrashedError, exceptions.NodeDiedError, exceptions.ObjectLostError)
 
 logger = logging.getLogger(__name__)
 
@@ -85,14 +80,6 @@ class CallOptions:
 
 
 @dataclass(eq=False)
-class _Mark:
-    """A batch that the consumer of a generator has not taken in full."""
-
-    n_calls: int
-    ended_at: float | None = None
-
-
-@dataclass(eq=False)
 class _Batch:
     calls: list[Call]
     first: int
@@ -101,7 +88,7 @@ class _Batch:
     future: concurrent.futures.Future[Any] = field(default_factory=concurrent.futures.Future)
     results: list[Any] = field(default_factory=list)
     n_missing: int = 0
-    mark: _Mark | None = None  # None until the first part starts
+    mark: Mark | None = None  # None until the first part starts
     ended: bool = False
 
 
@@ -111,7 +98,6 @@ class _Part:
     start: int
     stop: int
     repeated: bool = False
-    ref: Any = None
 
 
 class _Finished(NamedTuple):
@@ -150,10 +136,7 @@ class ParallelCall:
         self._tasks: dict[str, Any] = {}
         self._waiting: collections.deque[_Part] = collections.deque()
         self._in_flight: dict[_Part, Any] = {}
-        self._untaken: collections.deque[_Mark] = collections.deque()
-        self._n_started = 0  # batches that count for the window
-        self._n_taken = 0  # calls
-        self._n_quickly_taken = 0  # batches in a row
+        self._window = ConsumerWindow(options.window, ordered=options.ordered)
 
     # Called by joblib, on any thread.
 
@@ -163,7 +146,7 @@ class ParallelCall:
 
     def batch_size(self) -> int:
         """Return how many calls the next batch should have."""
-        return self._sizer.size(may_grow=self.options.window is None or self._consumer_is_quick())
+        return self._sizer.size(may_grow=self._window.batches_may_grow(time.monotonic()))
 
     def submit(self, calls: list[Call], callback: Callable[[Any], Any] | None) -> concurrent.futures.Future[list[Any]]:
         """Run a batch as soon as there is room.
@@ -221,6 +204,14 @@ class ParallelCall:
     # On the thread.
 
     def _run(self) -> None:
+        try:
+            self._loop()
+        except BaseException as error:  # a bug of ours: still, nothing may hang
+            self._fail_all(error)
+        finally:
+            self._sharer.clear()
+
+    def _loop(self) -> None:
         force_at: float | None = None
         closed = False
         while not closed or self._in_flight:
@@ -244,10 +235,10 @@ class ParallelCall:
                     for ref in self._in_flight.values():
                         _cancel(ref, force=True)
                 continue
-            self._note_taken()
+            if self._window.is_limited:
+                self._window.take(self._n_consumed(), time.monotonic())
             while self._waiting and self._has_room():
                 self._launch(self._waiting.popleft())
-        self._sharer.clear()
 
     def _patience(self, force_at: float | None) -> float | None:
         if force_at is not None:
@@ -257,20 +248,14 @@ class ParallelCall:
         return None
 
     def _has_room(self) -> bool:
-        window = self.options.window
-        return (
-            not self._aborted
-            and len(self._in_flight) < self.options.max_in_flight
-            and (window is None or self._waiting[0].batch.mark is not None or self._n_started < window)
-        )
+        if self._aborted or len(self._in_flight) >= self.options.max_in_flight:
+            return False
+        return self._waiting[0].batch.mark is not None or not self._window.is_full
 
     def _launch(self, part: _Part) -> None:
         batch = part.batch
         if batch.mark is None:
-            batch.mark = _Mark(len(batch.calls))
-            self._n_started += 1
-            if self.options.ordered and self.options.window is not None:
-                self._untaken.append(batch.mark)
+            batch.mark = self._window.start(len(batch.calls))
         options = self.options
         calls = batch.calls[part.start : part.stop]
         budget_s = BUDGET_S if options.split and len(calls) > 1 else None
@@ -338,9 +323,7 @@ class ParallelCall:
     def _end(self, batch: _Batch, error: BaseException | None = None, cause: BaseException | None = None) -> None:
         batch.ended = True
         if batch.mark is not None:
-            batch.mark.ended_at = time.monotonic()
-            if not self.options.ordered and self.options.window is not None:
-                self._untaken.append(batch.mark)
+            self._window.end(batch.mark, time.monotonic())
         if error is None:
             batch.future.set_result(batch.results)
         else:
@@ -363,40 +346,28 @@ class ParallelCall:
                 self._n_unfinished -= 1
                 self._changed.notify_all()
 
-    def _drop_all(self) -> None:
+    def _drop_all(self, error: BaseException | None = None) -> None:
         batches = {part.batch for part in (*self._waiting, *self._in_flight)}
         self._waiting.clear()
         self._cancel_all()
         for batch in batches:
             if not batch.ended:
-                self._end(batch, concurrent.futures.CancelledError())
+                self._end(batch, error or concurrent.futures.CancelledError())
 
     def _cancel_all(self) -> None:
         # The last ones first: they wait for the CPUs of those before them, and must not get them.
         for ref in reversed(list(self._in_flight.values())):
             _cancel(ref)
 
-    def _note_taken(self) -> None:
-        """Forget the batches that the consumer of a generator has taken."""
-        if self.options.window is None:
-            return
-        n_consumed = self._n_consumed()
-        while self._untaken and self._n_taken + self._untaken[0].n_calls <= n_consumed:
-            mark = self._untaken.popleft()
-            self._n_taken += mark.n_calls
-            self._n_started -= 1
-            quick = mark.ended_at is not None and time.monotonic() - mark.ended_at < QUICK_S
-            self._n_quickly_taken = self._n_quickly_taken + 1 if quick else 0
-
-    def _consumer_is_quick(self) -> bool:
-        """Whether the consumer of a generator has taken a whole window of batches as soon as they were there."""
-        try:
-            oldest = self._untaken[0].ended_at
-        except IndexError:
-            oldest = None
-        if oldest is not None and time.monotonic() - oldest > QUICK_S:
-            return False
-        return self._n_quickly_taken >= (self.options.window or 0)
+    def _fail_all(self, error: BaseException) -> None:
+        """End everything after an error of our own, so that nobody waits for a thread that is gone."""
+        logger.error("the thread of a Parallel call failed", exc_info=error)
+        self._aborted = True
+        while not self._events.empty():
+            event = self._events.get()
+            if isinstance(event, _Batch):
+                self._waiting.append(_Part(event, 0, len(event.calls)))
+        self._drop_all(error)
 
 
 @functools.cache
