@@ -86,6 +86,7 @@ def main() -> None:
     """Run the program."""
     arguments = parser(__doc__, BACKENDS)
     arguments.add_argument("--wine", help="path of the wine-quality CSV; without it the data that scikit-learn bundles")
+    arguments.add_argument("--searches", nargs="+", choices=SEARCHES, default=SEARCHES, help="which are measured")
     arguments.add_argument("--child", choices=SEARCHES, help="used by the program itself")
     options = arguments.parse_args()
     seed_everything()
@@ -93,7 +94,7 @@ def main() -> None:
         child(options.child, options.runtime, options.wine, options.smoke)
         return
     record = Recorder(options.runtime)
-    for search in SEARCHES:
+    for search in options.searches:
         command = [sys.executable, __file__, "--child", search, "--runtime", options.runtime]
         command += ["--wine", str(Path(options.wine).resolve())] if options.wine else []
         command += ["--smoke"] if options.smoke else []

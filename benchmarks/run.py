@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ PROGRAMS = {
     "joblib_backend": ("mltoolkit", "ray", "dask", "loky", "process"),
     "multiprocessing_pool": ("mltoolkit", "ray", "dask", "loky", "stdlib", "process"),
 }
+PARTS = {"joblib_backend": (("--searches", "tree_grid"), ("--searches", "forest_grid"))}
+"""Programs that take long are run in parts: the shorter a turn, the more alike the machine is for all."""
+
 TIMEOUT_S = 900.0
 
 
@@ -70,8 +74,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def run_program(program: str, runtime: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Run one program for one runtime and return its report; `error` in it says what went wrong."""
+def run_program(program: str, part: tuple[str, ...], runtime: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run a part of one program for one runtime and return its report; `error` in it says what went wrong."""
     # Not resolved: a virtual environment is known by the path of its link.
     python = options.peers_python if runtime != "mltoolkit" and options.peers_python else Path(sys.executable)
     marker = uuid.uuid4().hex
@@ -81,7 +85,7 @@ def run_program(program: str, runtime: str, options: argparse.Namespace) -> dict
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "report.json"
         command = [str(python.absolute()), str(HERE / f"{program}.py"), "--runtime", runtime, "--out", str(out)]
-        command += ["--smoke"] if options.smoke else []
+        command += [*part, *(["--smoke"] if options.smoke else [])]
         if program == "joblib_backend" and options.wine:
             command += ["--wine", str(options.wine.resolve())]
         try:
@@ -108,6 +112,15 @@ def end_leftovers(marker: str) -> None:
         process.kill()
 
 
+def turns(options: argparse.Namespace) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """Yield program, part and runtime, in the order of one round."""
+    for program in options.programs:
+        for part in PARTS.get(program, ((),)):
+            for runtime in RUNTIMES:
+                if runtime in options.runtimes and runtime in PROGRAMS[program]:
+                    yield program, part, runtime
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run everything; return 1 if a program failed or the runtimes disagree about results."""
     options = parse(arguments)
@@ -119,18 +132,16 @@ def main(arguments: list[str] | None = None) -> int:
     errors: list[str] = []
     started = time.monotonic()
     for number in range(options.rounds):
-        for program in options.programs:
-            for runtime in RUNTIMES:
-                if runtime not in options.runtimes or runtime not in PROGRAMS[program]:
-                    continue
-                print(f"[{time.monotonic() - started:6.0f} s] round {number + 1}, {program}, {runtime}", flush=True)
-                report = run_program(program, runtime, options)
-                versions.setdefault(runtime, {}).update(report["versions"])
-                facts.setdefault(runtime, {}).update(report["facts"])
-                for name, values in report["values"].items():
-                    samples.setdefault(name, {}).setdefault(runtime, []).extend(values)
-                if "error" in report:
-                    errors.append(f"{runtime}, {report['error']}")
+        for program, part, runtime in turns(options):
+            what = " ".join([program, *part])
+            print(f"[{time.monotonic() - started:6.0f} s] round {number + 1}, {what}, {runtime}", flush=True)
+            report = run_program(program, part, runtime, options)
+            versions.setdefault(runtime, {}).update(report["versions"])
+            facts.setdefault(runtime, {}).update(report["facts"])
+            for name, values in report["values"].items():
+                samples.setdefault(name, {}).setdefault(runtime, []).extend(values)
+            if "error" in report:
+                errors.append(f"{runtime}, {report['error']}")
     errors += disagreements(facts)
     rows = summarise(samples)
     print()
