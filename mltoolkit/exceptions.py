@@ -158,7 +158,7 @@ class RayTaskError(RayError):
         try:
             if isinstance(cause, BaseExceptionGroup):
                 return cls._as_group(self)  # type: ignore[attr-defined, no-any-return]
-            error: RayTaskError = cls.__new__(cls)
+            error: RayTaskError = cls()
             error._fill(self)  # type: ignore[attr-defined]
             return error
         except Exception:  # a class with a hostile __new__ or read-only attributes: the text still arrives
@@ -221,7 +221,7 @@ def _dual_class(cause_cls: type[BaseException]) -> type[RayTaskError] | None:
         try:
             cls = type(f"RayTaskError({cause_cls.__name__})", (RayTaskError, cause_cls), {**namespace, **extra})
             cls.__qualname__ = cls.__name__
-            cls.__new__(cls)
+            cls()  # not cls.__new__: some builtins allow only the way through the type
             return cls
         except Exception:  # final classes, layouts that conflict, an __init_subclass__ or __new__ that refuses
             continue

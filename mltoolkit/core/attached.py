@@ -22,6 +22,7 @@ from mltoolkit.core.deaths import Death
 from mltoolkit.core.head import Head
 from mltoolkit.core.ids import new_id
 from mltoolkit.core.ledger import Pool
+from mltoolkit.core.node import Node
 from mltoolkit.core.objects import ObjectEntry
 from mltoolkit.core.pool import ExecutorRecord
 from mltoolkit.core.reactor import Reactor
@@ -214,6 +215,8 @@ class RemoteNode:
             elif kind == "ended":
                 if process is not None:
                     self.finish(process, pickle.loads(data[0]))
+            elif kind == "retiring":
+                self.session.on_retiring(self)
             elif kind == "fetched":
                 with head.lock:
                     callback = self._fetches.pop(key, None)
@@ -318,6 +321,8 @@ class AttachedSession:
         self._stopping = False
         self._hint: Any = None
         self._plugin = NodePlugin(self.session_id, {"store_limit": store_limit})
+        # Watches the driver: whatever ends it, its directories go.
+        self._guardian = Node(self.reactor, self.head, self.directories.all(), "spawn")
         self.reactor.start()
         try:
             self._register()
@@ -356,6 +361,10 @@ class AttachedSession:
 
     async def _watch_members(self) -> None:
         while not self._stopping:
+            if self.client.status in ("closing", "closed"):
+                # Not waiting for the lock here: it may be held by a thread that waits for this event loop.
+                threading.Thread(target=self._on_cluster_lost, name="mltoolkit-lost", daemon=True).start()
+                return
             try:
                 identity = await self.client.scheduler.identity(n_workers=-1)
             except (CommClosedError, OSError):
@@ -393,6 +402,46 @@ class AttachedSession:
             logger.debug("mltoolkit: could not attach %s: %s", worker, error)
         finally:
             self._attaching.discard(worker)
+
+    def _on_cluster_lost(self) -> None:
+        """The scheduler is gone for good: nothing can be placed any more, so everybody who waits must know."""
+        if self._stopping:
+            return
+        self.head.closed_reason = (
+            f"The Dask scheduler at {self.address} was lost, and with it the session. Start a new cluster and call init() again."
+        )
+        self.head.close()
+
+    def on_retiring(self, node: RemoteNode) -> None:
+        """A Dask worker leaves in good order: take over the objects that only it has, before it goes."""
+
+        def move() -> None:
+            head = self.head
+            with head.lock:
+                entries = head.objects_on(node.node_id)
+            for entry in entries:
+                payload = entry.payload
+                if payload is None or payload[0] != SHARED:
+                    continue
+                try:
+                    copy = self._take_over(payload[1])
+                except Exception as error:
+                    logger.warning("mltoolkit: could not take over object %s: %s", entry.object_id.hex(), error)
+                    continue
+                with head.lock:
+                    if entry.payload is payload:
+                        entry.payload = (SHARED, copy, payload[2])
+            node.tell("moved", b"")
+
+        threading.Thread(target=move, name="mltoolkit-move", daemon=True).start()
+
+    def _take_over(self, segment: Segment) -> Segment:
+        store = self.head.store
+        if segment.host != store.host:
+            return self.fetch_to_driver(segment)
+        with open(segment.path, "rb") as stream:
+            view = memoryview(stream.read())
+        return store.write(new_id().hex(), [view[offset : offset + length] for offset, length in segment.spans])
 
     def on_node_lost(self, node: RemoteNode) -> None:
         """A Dask worker is gone: its executors are lost, its objects too."""
@@ -545,6 +594,7 @@ class AttachedSession:
             node.lost = True
             self.loop.add_callback(node.comm.abort)
         self._leases.stop()
+        self._guardian.stop()
         self.head.dispose()
         self.reactor.stop()
         if self._own_client:
@@ -552,4 +602,7 @@ class AttachedSession:
         self.directories.remove()
 
     def abandon(self) -> None:
-        """In a forked child: there is nothing to do; the parent's sockets are non-inheritable and its threads are gone."""
+        """In a forked child: close what the parent shares with us, so that its end is seen by the guardian."""
+        control = self._guardian._control
+        if control is not None:
+            os.close(control.detach())

@@ -17,6 +17,7 @@ from typing import Any
 import cloudpickle
 from distributed import Worker, get_worker
 from distributed.comm import CommClosedError
+from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.worker_state_machine import SecedeEvent
 
@@ -33,6 +34,7 @@ from mltoolkit.core.zygote import THREAD_VARIABLES
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 16 << 20
+_HAND_OVER_TIMEOUT_S = 60.0
 _servers: dict[tuple[int, str], NodeServer] = {}
 _declared: dict[int, set[str]] = {}  # resources that our sessions have declared, by worker
 
@@ -114,6 +116,7 @@ class NodePlugin(WorkerPlugin):
         worker.handlers.pop(f"{self.name}-read", None)
         server = _servers.pop((id(worker), self.session_id), None)
         if server is not None:
+            await server.hand_over_objects()
             await server.stop()
         if not any(key[0] == id(worker) for key in _servers):  # the last session leaves the worker as it was
             for name in _declared.pop(id(worker), ()):
@@ -159,6 +162,7 @@ class NodeServer:
         self._leases: dict[bytes, asyncio.Event] = {}
         self._ended: set[bytes] = set()
         self._stopped = False
+        self._moved: asyncio.Event | None = None
 
     # ---- the link to the driver (the worker's event loop) ------------------------------------------------------------
 
@@ -245,6 +249,9 @@ class NodeServer:
                 self._launch(key)
         elif kind == "kill":
             self._kill(key, data[0], data[1])
+        elif kind == "moved":
+            if self._moved is not None:
+                self._moved.set()
         elif kind == "delete":
             if self.store is not None:
                 self.store.delete(pickle.loads(data[0]))
@@ -380,6 +387,17 @@ class NodeServer:
             self._tell("fetched", request, False, f"{type(error).__name__}: {error}")
         else:
             self._tell("fetched", request, True, pickle.dumps(segment))
+
+    async def hand_over_objects(self) -> None:
+        """Before the worker goes: let the driver take what only this node has."""
+        if self._comm is None or self.worker.status not in (Status.closing, Status.closing_gracefully):
+            return
+        self._moved = asyncio.Event()
+        self._tell("retiring", b"")
+        try:
+            await asyncio.wait_for(self._moved.wait(), _HAND_OVER_TIMEOUT_S)
+        except (asyncio.TimeoutError, CommClosedError):
+            logger.warning("mltoolkit: the driver did not take over this node's objects in time")
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 

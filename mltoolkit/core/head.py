@@ -79,6 +79,7 @@ class Head:
         self.runtime_env: dict[str, Any] = {}
         self.lock = threading.RLock()
         self.closed = False
+        self.closed_reason = ""  # why, if it was not the user's wish
         self.nodes: dict[str, Any] = {}
         self.ledger = Ledger()
         self.objects = ObjectTable(self.delete_segment)
@@ -249,19 +250,20 @@ class Head:
     def recover_objects(self, node_id: str) -> None:
         """Have what lay on a lost node computed again; what cannot be is lost with a clear error."""
         again: dict[bytes, TaskSpec] = {}
-        for entry in list(self.objects.entries.values()):
+        for entry in self.objects_on(node_id):
             payload = entry.payload
-            if payload is None or payload[0] != SHARED or payload[1].node_id != node_id:
-                continue
+            assert payload is not None
             spec: TaskSpec | None = entry.lineage
-            if spec is not None and (spec.max_retries < 0 or spec.attempt < spec.max_retries):
+            may_retry = spec is not None and (spec.max_retries < 0 or spec.attempt < spec.max_retries)
+            if spec is not None and may_retry and self.why_never(spec) is None:
                 entry.payload = None
                 entry.task = spec
                 entry.refs += 1
                 again[spec.task_id] = spec
             else:
                 lost = exceptions.ObjectReconstructionFailedError(
-                    entry.object_id.hex(), "Its node was lost, and it cannot be computed again: it was put, or made by an actor, or its task allows no more retries."
+                    entry.object_id.hex(), "Its node was lost, and it cannot be computed again: it was put, or made by an actor, or its task allows no "
+                    "more retries or no other node.",
                 )
                 entry.payload = serialization.error_payload(lost)
             for contained in payload[2]:
@@ -270,6 +272,14 @@ class Head:
             spec.attempt += 1
             spec.executor = None
             self.tasks.resubmit(spec)
+
+    def objects_on(self, node_id: str) -> list[ObjectEntry]:
+        """Return the objects whose only copy lies on a node."""
+        return [
+            entry
+            for entry in self.objects.entries.values()
+            if entry.payload is not None and entry.payload[0] == SHARED and entry.payload[1].node_id == node_id
+        ]
 
     def _on_trim_timer(self) -> None:
         self._trim_timer = self.store.trim()
@@ -290,12 +300,17 @@ class Head:
     def _entry(self, object_id: bytes) -> ObjectEntry:
         entry = self.objects.get(object_id)
         if entry is None:
-            if self.closed:
-                raise exceptions.OwnerDiedError(object_id.hex(), "Its session was shut down.")
-            raise self.lost_error(object_id)
+            raise self._closed_error(object_id) if self.closed else self.lost_error(object_id)
         return entry
 
+    def _closed_error(self, object_id: bytes) -> Exception:
+        if self.closed_reason:
+            return exceptions.RaySystemError(self.closed_reason)
+        return exceptions.OwnerDiedError(object_id.hex(), "Its session was shut down.")
+
     def _check_open(self) -> None:
+        if self.closed and self.closed_reason:
+            raise exceptions.RaySystemError(self.closed_reason)
         if self.closed:
             raise exceptions.RayError(
                 "This session was shut down; its references, actors and handles are unusable. Make new ones after init()."
@@ -427,7 +442,7 @@ class Head:
                 payload = entry.payload
                 if payload is None:
                     if self.closed:
-                        raise exceptions.OwnerDiedError(entry.object_id.hex(), "Its session was shut down.")
+                        raise self._closed_error(entry.object_id)
                 elif payload[0] == ERROR:
                     raise serialization.load_error(payload[1])
         return [self.local_payload(entry) for entry in entries]
@@ -464,7 +479,7 @@ class Head:
                 with self.lock:
                     self.objects.unwatch(missing, notify)
             if self.closed:
-                raise exceptions.OwnerDiedError(refs[0].hex(), "Its session was shut down.")
+                raise self._closed_error(refs[0]._id)
         return {entry.object_id for entry in entries if entry.payload is not None}
 
     def future(self, ref: ObjectRef) -> concurrent.futures.Future[Any]:
@@ -515,7 +530,7 @@ class Head:
         if not waiter.wait(timeout):
             raise GetTimeoutError(f"The generator yielded nothing within {timeout:g} s.")
         if self.closed and waiter.value is None:
-            raise exceptions.OwnerDiedError(ref.hex(), "Its session was shut down.")
+            raise self._closed_error(ref._id)
         return None if waiter.value is None else self._take_item(ref, index, waiter.value)
 
     def stream_next_future(self, ref: ObjectRef, index: int) -> concurrent.futures.Future[ObjectRef | None]:
@@ -586,9 +601,7 @@ class Head:
                     if type(waiter) is Waiter:
                         waiter.finish()
                     elif entry.payload is None:
-                        entry.payload = serialization.error_payload(
-                            exceptions.OwnerDiedError(entry.object_id.hex(), "Its session was shut down.")
-                        )
+                        entry.payload = serialization.error_payload(self._closed_error(entry.object_id))
                         waiter(entry)
                     else:
                         waiter(entry)

@@ -83,7 +83,9 @@ class InlineBackend(Head):
             MemoryStore(store_limit, node_id), Reactor("mltoolkit-io"), namespace, lambda _: boot, log_to_driver=False
         )
         self.node = InlineNode(self, node_id)
-        total = {"CPU": cpus, "memory": float(host.default_memory()), **(resources or {}), f"node:{self.node.address}": 1.0}
+        memory = float(host.default_memory())
+        total = {"CPU": cpus, "memory": memory, **(resources or {}), f"node:{self.node.address}": 1.0}
+        total["object_store_memory"] = memory if store_limit is None else float(store_limit)
         if gpu_count:
             total["GPU"] = gpu_count
         self.add_node(self.node, total, gpus[: int(gpu_count)] if len(gpus) >= gpu_count else list(range(int(gpu_count))))

@@ -270,6 +270,11 @@ class Zygote:
             select.select([], [], [], 0.005)
         for directory in self.settings.get("directories", []):
             shutil.rmtree(directory, ignore_errors=True)
+        for directory in self.settings.get("directories", []):
+            above = os.path.dirname(directory)
+            if os.path.basename(above).startswith("mltoolkit-"):  # the user's own, unless other sessions are there
+                with contextlib.suppress(OSError):
+                    os.rmdir(above)
         os._exit(0)
 
 
