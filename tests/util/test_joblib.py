@@ -81,7 +81,7 @@ class TestSelection:
     def test_unknown_options_are_refused(self):
         with pytest.raises(TypeError, match="colour"):
             parallel_config("mltoolkit", colour="red")
-        with pytest.raises(TypeError, match="'colour'.*'progress'"):
+        with pytest.raises(TypeError, match="colour"):
             Parallel(n_jobs=2, colour="red")([delayed(inc)(1)])
         with pytest.raises(ValueError, match="max_retries.*repeated once"):
             parallel_config("mltoolkit", ray_remote_args={"max_retries": 4})

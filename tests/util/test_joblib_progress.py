@@ -1,5 +1,6 @@
 """The progress bar: what it says at the end, whatever runs the calls."""
 
+import inspect
 import re
 import threading
 
@@ -47,7 +48,7 @@ def test_all_calls_are_counted(shown, n_jobs, batch_size, with_length):
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_managed_parallel_shows_each_call(shown, n_jobs):
-    with Parallel(n_jobs=n_jobs, backend="mltoolkit", progress=True) as parallel:
+    with parallel_config("mltoolkit", progress=True), Parallel(n_jobs=n_jobs) as parallel:
         for n in (3, 5):
             parallel(delayed(inc)(i) for i in range(n))
             assert shown()[-1] == (str(n), str(n))
@@ -71,3 +72,10 @@ def test_quiet_unless_asked(shown):
     with parallel_config("mltoolkit", n_jobs=2):
         Parallel()(delayed(inc)(i) for i in range(5))
     assert shown() == []
+
+
+def test_an_option_of_one_parallel(shown):
+    if not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(Parallel).parameters.values()):
+        pytest.skip("this joblib takes options of backends in `parallel_config` only")
+    Parallel(n_jobs=2, backend="mltoolkit", progress=True)(delayed(inc)(i) for i in range(4))
+    assert shown()[-1] == ("4", "4")

@@ -210,6 +210,10 @@ class MltoolkitBackend(ParallelBackendBase):
         """Run a batch; see `ParallelCall.submit`."""
         return self._current_call().submit(func.items, callback)
 
+    def apply_async(self, func: Any, callback: Any = None) -> Any:
+        """Run a batch; joblib before 1.5 knows `submit` by this name."""
+        return self.submit(func, callback)
+
     def retrieve_result_callback(self, out: Any) -> Any:
         """Return the results of a batch that has ended, or raise its error."""
         return out.result()

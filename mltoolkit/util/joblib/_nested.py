@@ -37,6 +37,12 @@ class NestedBackend(ParallelBackendBase):
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         raise FallbackToBackend(_BoundedThreads(self.nesting_level, self.n_cpus))
 
+    def submit(self, func: Any, callback: Any = None) -> Any:
+        """Never called: `configure` hands over to another backend."""
+        raise RuntimeError("NestedBackend runs nothing itself.")
+
+    apply_async = submit  # its name before joblib 1.5
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (NestedBackend, (self.nesting_level, self.n_cpus))
 

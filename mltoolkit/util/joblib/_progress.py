@@ -74,7 +74,7 @@ class Reporter:
         if parallel is None:
             return False
         running = bool(parallel._running)
-        total = parallel.n_tasks
+        total = getattr(parallel, "n_tasks", None)  # since joblib 1.5
         if total is None and parallel._original_iterator is None and parallel.n_dispatched_tasks:
             total = parallel.n_dispatched_tasks
         known = "?" if total is None else str(total)
