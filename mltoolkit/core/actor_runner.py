@@ -82,6 +82,9 @@ class LoopGroup:
     def stop(self) -> None:
         """Cancel what runs, close the loop and end its thread; needed only where the process outlives the actor."""
         self._closing = True
+        if self.thread is None:  # it has never run
+            self.loop.close()
+            return
         with contextlib.suppress(RuntimeError):  # closed already
             self.loop.call_soon_threadsafe(self.loop.stop)
 

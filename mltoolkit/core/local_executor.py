@@ -1,7 +1,7 @@
 """Executors that share the driver's process: what ``init(local_mode=True)`` runs tasks and actors on.
 
-The head talks to them as to any other executor, by messages. Here a message is handled by the thread that caused it, once it has left the
-head's lock; see `InlineBackend.later`.
+The head talks to them as to any other executor, by messages. Here a message is handled by the thread that caused it,
+once it has left the head's lock; see `InlineBackend.later`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ from mltoolkit.core.task_context import TaskContext
 if TYPE_CHECKING:
     from mltoolkit.core.local_mode import InlineBackend
 
-running: contextvars.ContextVar[InlineExecutor | None] = contextvars.ContextVar("mltoolkit_inline_executor", default=None)
+running: contextvars.ContextVar[InlineExecutor | None] = contextvars.ContextVar(
+    "mltoolkit_inline_executor", default=None
+)
 
 
 class InlineNode:
@@ -68,7 +70,7 @@ class InlineNode:
 
 
 class InlineProcess:
-    """What the head takes for an executor's process: a queue of messages and the executor that handles them in order."""
+    """What the head takes for an executor's process: a queue of messages, and who handles them in order."""
 
     def __init__(self, node: InlineNode, key: bytes, boot: dict[str, Any]) -> None:
         self.node = node
@@ -144,12 +146,12 @@ class InlineProcess:
         if here is self.executor and (self._pumping == threading.get_ident() or self.executor.on_own_loop()):
             if blocking:
                 raise exceptions.DeadlockError(
-                    f"{task_context.current().name} waits for {spec.name} of its own actor, which can only run after it. Call the "
-                    "method directly, return the reference instead of its value, or `await` it in an async method."
+                    f"{task_context.current().name} waits for {spec.name} of its own actor, which can only run after it. "
+                    "Call the method directly, return the reference instead of its value, or `await` it in an async method."
                 )
         elif self._pumping == threading.get_ident():
-            # Elsewhere the actor would run beside what we are in; here its frame lies below ours on the same stack, so that only we
-            # can run the call.
+            # Elsewhere the actor would run beside what we are in; here its frame lies below ours on the same stack, so
+            # that only we can run the call.
             while spec.task_id in self.backend.tasks.live and self._handle_next(nested=True):
                 pass
 
@@ -170,14 +172,14 @@ class InlineProcess:
         reason = self.kill_reason or self.executor.exit_reason
         self.backend.on_ended(cast(Any, self), Death(self.pid, None, reason=reason, node=platform.node()))
 
-    # ---- what `ActorRunner` knows as the executor's inbox -------------------------------------------------------------
+    # ---- what `ActorRunner` knows as the executor's inbox ------------------------------------------------------------
 
     def put(self, message: Message | None) -> None:
         """Run a call of an actor without threads, start its event loop, or end it."""
         if message is None:
             self.leave()
         elif message[0] == "run_loop":
-            threading.Thread(target=self.executor.serve_loop, name=f"mltoolkit-{self.label}", daemon=True).start()
+            self.executor.start_loop()
         else:
             assert self.executor.runner is not None
             self.executor.runner.run_inline(message)
@@ -377,11 +379,15 @@ class InlineExecutor(Executor):
     def _create(self, message: Message) -> None:
         _, actor_id, class_id, name, _, _, _, extra = message
         self.runner = runner = InlineRunner(self, actor_id, name, extra)
-        self.enter(TaskContext(actor_id, f"{name}.__init__", actor_id, extra.get("resources", {}), extra.get("placement_group")))
+        self.enter(
+            TaskContext(
+                actor_id, f"{name}.__init__", actor_id, extra.get("resources", {}), extra.get("placement_group")
+            )
+        )
         if runner.is_concurrent and self.boot["runtime_env"]:
             problem = exceptions.RuntimeEnvSetupError(
-                f"The actor {name} runs several calls at once and asks for the runtime_env {self.boot['runtime_env']}; with "
-                "local_mode=True all of them share the driver's environment. Leave out runtime_env, or local_mode."
+                f"The actor {name} runs several calls at once and asks for the runtime_env "
+                f"{self.boot['runtime_env']}; with local_mode=True all of them share the driver's environment. Leave out runtime_env, or local_mode."
             )
             self.send(("create_failed", actor_id, serialization.error_payload(problem)))
             self.request_exit("its runtime_env could not be applied")
@@ -389,13 +395,18 @@ class InlineExecutor(Executor):
         with contextlib.nullcontext() if runner.is_concurrent else self.environment():
             runner.create(lambda: (self.function(class_id), self.arguments(message)))
 
-    def serve_loop(self) -> None:
-        """Be the thread of an asyncio actor."""
+    def start_loop(self) -> None:
+        """Give an asyncio actor its thread."""
         assert self.runner is not None
         group = self.runner._default
         assert isinstance(group, LoopGroup)
-        self.runner.run_loop()
-        group.close()
+
+        def serve() -> None:
+            group.serve()
+            group.close()
+
+        group.thread = threading.Thread(target=serve, name=f"mltoolkit-{self.process.label}", daemon=True)
+        group.thread.start()
 
     def on_own_loop(self) -> bool:
         """Return whether the calling thread is that of the actor's event loop."""
@@ -483,7 +494,9 @@ class LazyStream:
 
     def __init__(self, executor: InlineExecutor, message: Message, name: str, result: Any) -> None:
         if not hasattr(result, "__next__"):
-            raise TypeError(f"num_returns='streaming' needs a generator function, but {name} returned {type(result).__name__}.")
+            raise TypeError(
+                f"num_returns='streaming' needs a generator function, but {name} returned {type(result).__name__}."
+            )
         self.executor = executor
         self.backend = executor.process.backend
         self.task_id: bytes = message[1]

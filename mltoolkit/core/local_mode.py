@@ -1,9 +1,10 @@
 """The runtime of ``init(local_mode=True)``: the same head, with executors that run inside the calling thread.
 
-A task, or a call of a plain actor, runs in the thread that submits it, before ``.remote()`` returns, so that debuggers step into it.
-Values are pickled, references counted, resources accounted and errors wrapped as everywhere, since the same code does it. Generators
-run on as their items are asked for. Threaded and asyncio actors keep their threads and loops, whose calls would otherwise wait for each
-other for ever; what their coroutines submit runs in threads of its own, since the loop must go on.
+A task, or a call of a plain actor, runs in the thread that submits it, before ``.remote()`` returns, so that debuggers
+step into it. Values are pickled, references counted, resources accounted and errors wrapped as everywhere, since the
+same code does it. Generators run on as their items are asked for. Threaded and asyncio actors keep their threads and loops,
+whose calls would otherwise wait for each other for ever; what their coroutines submit runs in threads of its own, since
+the loop must go on.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ Action = Callable[[], object]
 class FailedRef(ObjectRef):
     """A reference to the error of a task that has failed here, with its traceback, for debuggers.
 
-    The traceback hangs on the reference and not on the table's entry: its frames usually hold the reference, and a table that held the frames would
-    keep both for ever.
+    The traceback hangs on the reference and not on the table's entry: its frames usually hold the reference, and a
+    table that held the frames would keep both for ever.
     """
 
     __slots__ = ("_traceback",)
@@ -88,7 +89,9 @@ class InlineBackend(Head):
         total["object_store_memory"] = memory if store_limit is None else float(store_limit)
         if gpu_count:
             total["GPU"] = gpu_count
-        self.add_node(self.node, total, gpus[: int(gpu_count)] if len(gpus) >= gpu_count else list(range(int(gpu_count))))
+        self.add_node(
+            self.node, total, gpus[: int(gpu_count)] if len(gpus) >= gpu_count else list(range(int(gpu_count)))
+        )
         task_context.share_process(True)
         self.reactor.start()
 
@@ -103,7 +106,7 @@ class InlineBackend(Head):
     # ---- running what the head sets going ----------------------------------------------------------------------------
 
     def later(self, action: Action) -> None:
-        """Do something outside the head's lock: in this thread at the end of the call that it is in, else in another."""
+        """Do something outside the head's lock: at the end of the call that this thread is in, else in another."""
         posted: deque[Action] | None = getattr(self._local, "posted", None)
         if posted is not None:
             posted.append(action)
@@ -111,7 +114,8 @@ class InlineBackend(Head):
             self._workers.submit((action,))
 
     def _run_apart(self, message: tuple[Any, ...]) -> None:
-        with contextlib.suppress(KeyboardInterrupt), self._calling():  # Ctrl-C goes to the main thread: user code raised this
+        # Ctrl-C goes to the main thread: a KeyboardInterrupt is one that user code raised.
+        with contextlib.suppress(KeyboardInterrupt), self._calling():
             message[0]()
 
     def _must_go_on(self) -> bool:
@@ -124,12 +128,14 @@ class InlineBackend(Head):
         return (
             runner is not None
             and thread in runner.threads()
-            and any(isinstance(g, LoopGroup) and g.thread is thread for g in (runner._default, *runner._groups.values()))
+            and any(
+                isinstance(g, LoopGroup) and g.thread is thread for g in (runner._default, *runner._groups.values())
+            )
         )
 
     @contextlib.contextmanager
     def _calling(self) -> Iterator[None]:
-        """Surround a call into the head: the caller's task lends its CPU meanwhile, and what was set going runs at the end."""
+        """Surround a call into the head: the caller's task lends its CPU, and what was set going runs at the end."""
         local = self._local
         outer = getattr(local, "posted", None)
         local.posted = None if self._must_go_on() else deque()
@@ -273,21 +279,20 @@ class InlineBackend(Head):
             late = missing()
             if late and not self.closed:
                 raise exceptions.GetTimeoutError(
-                    f"{late} of {len(refs)} objects were not ready within {timeout:g} s. The work goes on; `get` them again later."
+                    f"{late} of {len(refs)} objects were not ready within {timeout:g} s. The work goes on; `get` them "
+                    "again later."
                 )
         try:
             return super().get(refs, 0)
         except exceptions.RayTaskError as error:
             failed = next((ref for ref in refs if self._has_failed(ref)), None)
             if isinstance(failed, FailedRef):
-                raise error.with_traceback(failed._traceback)  # noqa: B904 - the same error, with the frames where it arose
+                error.__traceback__ = failed._traceback  # the frames where it arose
             raise
 
     def wait(self, refs: Sequence[ObjectRef], num_returns: int, timeout: float | None) -> set[bytes]:
         with self._calling():
-            self._wait_until(
-                lambda: num_returns - sum(not self._is_pending(ref._id) for ref in refs), refs, timeout
-            )
+            self._wait_until(lambda: num_returns - sum(not self._is_pending(ref._id) for ref in refs), refs, timeout)
         return super().wait(refs, num_returns, 0)
 
     def future(self, ref: ObjectRef) -> concurrent.futures.Future[Any]:

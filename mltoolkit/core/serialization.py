@@ -12,10 +12,12 @@ A *payload* is what travels in messages and lies in the object table, a plain tu
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import pickle
 import platform
+import sys
 import threading
 import traceback
 import types
@@ -80,6 +82,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             reducer = _custom_reducers.get(type(obj))
             if reducer is not None:
                 return reducer(obj)
+        if isinstance(obj, types.ModuleType) and type(obj) is not types.ModuleType and sys.modules.get(obj.__name__) is obj:
+            # Modules that load lazily are of classes that cloudpickle does not know.
+            return (importlib.import_module, (obj.__name__,))
         return super().reducer_override(obj)
 
 
