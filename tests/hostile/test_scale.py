@@ -24,6 +24,7 @@ def open_files():
 
 @needs_mltoolkit
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_two_hundred_sessions_leak_nothing(fresh):
     @ray.remote
     def work(array):
