@@ -104,6 +104,7 @@ def test_threads_and_locks_of_the_driver_do_not_reach_executors(tmp_path):
 
 DRAW = """
 import random
+import sys
 import numpy as np
 import mltoolkit as ray
 
@@ -120,7 +121,10 @@ drawers = [Drawer.remote() for _ in range(8)]
 draws = ray.get([d.draw.remote() for d in drawers])
 assert len({d[0] for d in draws}) == 8, draws
 assert len({d[1] for d in draws}) == 8, draws
-print(random.random(), np.random.rand())
+if "--draws" in sys.argv:
+    print(*draws, *ray.get([ray.remote(random.random).remote() for _ in range(3)]))
+else:
+    print(random.random(), np.random.rand())
 """
 
 
@@ -135,6 +139,15 @@ def test_random_streams_differ_per_executor_and_leave_the_driver_alone(tmp_path)
         print(random.random(), np.random.rand())
         """
     assert first == run_script(plain, tmp_path).stdout.split()
+
+
+@needs_mltoolkit
+def test_random_streams_repeat_with_a_seed(tmp_path):
+    first, again, other = (
+        run_script(DRAW, tmp_path, "--draws", env={"MLTOOLKIT_SEED": seed}).stdout for seed in ("7", "7", "8")
+    )
+    assert first == again
+    assert not set(first.split()) & set(other.split())
 
 
 # -- the driver itself ----------------------------------------------------------------------------------------------
