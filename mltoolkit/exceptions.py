@@ -152,12 +152,13 @@ class RayTaskError(RayError):
         cause = self.cause
         if cause is None or isinstance(cause, RayTaskError):
             return self
-        cls = _dual_class(type(cause))
+        kind: Any = type(cause)
+        cls = _dual_class(kind)
         if cls is None:
             return self
         try:
             if isinstance(cause, BaseExceptionGroup):
-                return cls._as_group(self)  # type: ignore[attr-defined, no-any-return]
+                return cls._as_group(self)  # type: ignore[attr-defined]
             error: RayTaskError = cls()
             error._fill(self)  # type: ignore[attr-defined]
             return error
@@ -173,7 +174,7 @@ def _rebuild_task_error(*args: Any) -> RayTaskError:
 
 
 @functools.lru_cache(maxsize=1024)
-def _dual_class(cause_cls: type[BaseException]) -> type[RayTaskError] | None:
+def _dual_class(cause_cls: Any) -> type[RayTaskError] | None:
     """Make the class that is both a RayTaskError and a `cause_cls`; None where Python forbids it."""
     if issubclass(RayTaskError, cause_cls):
         return RayTaskError
@@ -244,7 +245,7 @@ def _dual_group_class(cause_cls: type[BaseException], namespace: dict[str, Any])
         base: Any = ExceptionGroup if isinstance(cause, ExceptionGroup) else BaseExceptionGroup
         error = base.__new__(cls, cause.message, list(cause.exceptions))
         error._fill(self)
-        return error  # type: ignore[no-any-return]
+        return error
 
     def derive(self: Any, excs: Any) -> Any:
         return self.cause.derive(excs)

@@ -86,7 +86,14 @@ def _describe_methods(cls: type) -> dict[str, MethodInfo]:
             continue  # Python's own protocol, which handles follow themselves
         raw = inspect.getattr_static(cls, name, None)
         function = getattr(cls, name, None)
-        if raw is None or function is None or name in ("__class_getitem__", "__init_subclass__") or isinstance(raw, property) or not callable(function) or isinstance(function, type):
+        if (
+            raw is None
+            or function is None
+            or name in ("__class_getitem__", "__init_subclass__")
+            or isinstance(raw, property)
+            or not callable(function)
+            or isinstance(function, type)
+        ):
             continue
         bound = isinstance(raw, (staticmethod, classmethod))
         signature = CallSignature.of(function, name, drop_first=not bound)
@@ -122,9 +129,10 @@ class ActorClass:
         self._methods = _describe_methods(cls)
         self._is_async = _is_async_class(cls)
         # Without an __init__ of its own a class takes no arguments.
+        constructor = getattr(cls, "__init__")  # noqa: B009
         self._signature = (
-            CallSignature.of(cls.__init__, self._name, drop_first=True)
-            if cls.__init__ is not object.__init__
+            CallSignature.of(constructor, self._name, drop_first=True)
+            if constructor is not object.__init__
             else CallSignature(self._name, ())
         )
         self.__doc__ = cls.__doc__
@@ -388,5 +396,3 @@ def exit_actor() -> None:
     except RuntimeError:
         raise ActorExit from None
     raise AsyncioActorExit("exit_actor() was called")
-
-

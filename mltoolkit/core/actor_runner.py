@@ -182,7 +182,7 @@ class ActorRunner:
         try:
             cls, (args, kwargs) = load()
             self.instance = cls(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - surfaces at every method call
+        except BaseException as error:
             name = f"{self.name}.__init__"
             payload = serialization.user_error_payload(error, name, skip_frames=1)
             process_setup.flush_streams()
@@ -200,7 +200,7 @@ class ActorRunner:
             self._created = True
 
     def _own_repr(self) -> str:
-        if type(self.instance).__repr__ is object.__repr__:
+        if getattr(type(self.instance), "__repr__", None) is object.__repr__:
             return ""
         try:
             return repr(self.instance).partition("\n")[0][:200]
@@ -276,7 +276,7 @@ class ActorRunner:
             return lambda: True
         if name == "__ray_terminate__":
             return self._terminate
-        return getattr(self.instance, name)  # type: ignore[no-any-return]
+        return getattr(self.instance, name)
 
     def _terminate(self) -> None:
         self.executor.exit_reason = "__ray_terminate__() was called"
@@ -302,7 +302,7 @@ class ActorRunner:
             else:
                 reply = ("done", task_id, executor.pack(result, num_returns))
             del result, args, kwargs
-        except BaseException as error:  # noqa: BLE001 - an actor outlives whatever its methods raise
+        except BaseException as error:
             reply = self._failed(error, task_id, context, extra)
         self._finish(task_id, reply)
 
@@ -331,7 +331,7 @@ class ActorRunner:
                 else:
                     reply = ("done", task_id, executor.pack(result, num_returns))
             del result, args, kwargs
-        except BaseException as error:  # noqa: BLE001 - an actor outlives whatever its methods raise
+        except BaseException as error:
             reply = self._failed(error, task_id, context, extra)
         self._finish(task_id, reply)
 

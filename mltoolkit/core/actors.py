@@ -197,9 +197,7 @@ class ActorManager:
         actor.inflight[spec.task_id] = spec
         record.outstanding = outstanding = len(actor.inflight)
         sender = record.process.sender
-        sender.post(
-            ("call", spec.task_id, spec.function_id, spec.name, spec.args, (), 1, spec.options or {})
-        )
+        sender.post(("call", spec.task_id, spec.function_id, spec.name, spec.args, (), 1, spec.options or {}))
         if outstanding > DIRECT_SENDS or not sender.flush():
             sender.flush_soon(self.head.reactor)
         return True
@@ -392,5 +390,3 @@ class ActorManager:
                 f"known here: {sorted(n for ns, n in self.names if ns == namespace) or 'none'}."
             )
         return actor_id, (self.actors[actor_id].spec.options or {})["handle"]
-
-

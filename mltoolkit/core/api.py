@@ -136,9 +136,13 @@ def init(
         attached = address is not None or cluster is not None or client is not None
         if local_mode:
             if attached:
-                raise ValueError("`local_mode=True` runs everything inline and takes neither address, cluster nor client.")
+                raise ValueError(
+                    "`local_mode=True` runs everything inline and takes neither address, cluster nor client."
+                )
             if include_dashboard:
-                raise ValueError("`local_mode=True` has no Dask cluster and hence no dashboard. Leave out `include_dashboard`.")
+                raise ValueError(
+                    "`local_mode=True` has no Dask cluster and hence no dashboard. Leave out `include_dashboard`."
+                )
             return _start_local_mode(
                 chosen_namespace,
                 env,
@@ -198,7 +202,9 @@ def init(
 
 
 def _resolve_address(address: str | None, cluster: Any, client: Any) -> str | None:
-    given = [name for name, value in (("address", address), ("cluster", cluster), ("client", client)) if value is not None]
+    given = [
+        name for name, value in (("address", address), ("cluster", cluster), ("client", client)) if value is not None
+    ]
     if len(given) > 1:
         raise ValueError(f"Give one of `address`, `cluster` and `client`, got {' and '.join(given)}.")
     if address is not None and not isinstance(address, str):
@@ -251,7 +257,14 @@ def _start_local_mode(namespace: str, env: dict[str, Any], **offered: Any) -> Ru
     inline.runtime_env = env
     set_backend(inline)
     _context = RuntimeContextInfo(
-        {"address": "inline", "node_id": inline.store.node_id, "session_dir": "", "namespace": namespace, "webui_url": ""}, ""
+        {
+            "address": "inline",
+            "node_id": inline.store.node_id,
+            "session_dir": "",
+            "namespace": namespace,
+            "webui_url": "",
+        },
+        "",
     )
     return _context
 
@@ -467,7 +480,9 @@ def get(object_refs: Any, *, timeout: float | None = None, copy: bool = False) -
                 from mltoolkit.core import dask_interop
 
                 return [dask_interop.get_any(one, timeout) for one in object_refs]
-            raise ValueError(f"`get` takes an ObjectRef or a list of them; the list holds {item!r} ({type(item).__name__}).")
+            raise ValueError(
+                f"`get` takes an ObjectRef or a list of them; the list holds {item!r} ({type(item).__name__})."
+            )
     if not object_refs:
         return []
     values = backend.get(object_refs, timeout)
@@ -483,7 +498,9 @@ def _writable(value: Any) -> Any:
 def _is_dask(value: Any) -> bool:
     if type(value).__module__ == "builtins":
         return False
-    return hasattr(value, "__dask_graph__") or (type(value).__module__.startswith("distributed") and hasattr(value, "key"))
+    return hasattr(value, "__dask_graph__") or (
+        type(value).__module__.startswith("distributed") and hasattr(value, "key")
+    )
 
 
 def wait(
@@ -534,13 +551,16 @@ def wait(
     if len(set(refs)) != len(refs):
         raise ValueError("`wait` takes different references; the list holds one of them twice.")
     if isinstance(num_returns, bool) or not isinstance(num_returns, int) or not 1 <= num_returns <= len(refs):
-        raise ValueError(f"`num_returns` must be an integer from 1 to the number of references, {len(refs)}, got {num_returns!r}.")
+        raise ValueError(
+            f"`num_returns` must be an integer from 1 to the number of references, {len(refs)}, got {num_returns!r}."
+        )
     if any(isinstance(item, ObjectRefGenerator) for item in refs):
         is_ready = _wait_with_generators(refs, num_returns, timeout)
     else:
         done = backend.wait(refs, num_returns, timeout)
         is_ready = [ref._id in done for ref in refs]
-    ready, not_ready = [], []
+    ready: list[Any] = []
+    not_ready: list[Any] = []
     for item, item_ready in zip(refs, is_ready, strict=True):
         if item_ready and len(ready) < num_returns:
             ready.append(item)
@@ -664,22 +684,20 @@ def list_named_actors(all_namespaces: bool = False) -> list[Any]:
 
 def nodes() -> list[dict[str, Any]]:
     """Return the nodes: id, address, host name, resources."""
-    return require_backend().query("nodes")  # type: ignore[no-any-return]
+    return require_backend().query("nodes")
 
 
 def cluster_resources() -> dict[str, float]:
     """Return the resources of all nodes together."""
-    return require_backend().query("cluster_resources")  # type: ignore[no-any-return]
+    return require_backend().query("cluster_resources")
 
 
 def available_resources() -> dict[str, float]:
     """Return the resources that are free now."""
-    return require_backend().query("available_resources")  # type: ignore[no-any-return]
+    return require_backend().query("available_resources")
 
 
 def get_gpu_ids() -> list[int] | list[str]:
     """Return the ids of the GPUs that the running task or actor holds."""
     executor = getattr(require_backend(), "executor", None)
     return list(executor.boot.get("gpus", [])) if executor is not None else []
-
-

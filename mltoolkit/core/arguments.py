@@ -70,7 +70,8 @@ class CallSignature:
             self._signature.bind(*args, **kwargs)
         except TypeError as error:
             shown = ", ".join(
-                {2: "*", 4: "**"}.get(kind, "") + name + ("=..." if default else "") for name, kind, default in self.parameters
+                {2: "*", 4: "**"}.get(kind, "") + name + ("=..." if default else "")
+                for name, kind, default in self.parameters
             )
             raise TypeError(f"{error}. The signature is {self.name}({shown}).") from None
 

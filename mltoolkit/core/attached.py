@@ -17,7 +17,14 @@ from distributed.comm import CommClosedError, connect
 
 from mltoolkit.core import host
 from mltoolkit.core.channel import FrameReader, Message, encode
-from mltoolkit.core.dask_node import CHUNK_BYTES, NodePlugin, describe_versions, hold_lease, lease_key
+from mltoolkit.core.dask_node import (
+    CHUNK_BYTES,
+    NodePlugin,
+    describe_versions,
+    hold_lease,
+    lease_key,
+    undeclare_resources,
+)
 from mltoolkit.core.deaths import Death
 from mltoolkit.core.head import Head
 from mltoolkit.core.ids import new_id
@@ -232,7 +239,9 @@ class RemoteNode:
         self._leased_cpus -= process.leased_cpus
         self.session.release_lease(process)
         if process.kill_reason and not death.reason:
-            death = Death(death.pid, death.status, death.max_rss_kb, process.kill_reason, death.stderr_tail, death.oom, death.node)
+            death = Death(
+                death.pid, death.status, death.max_rss_kb, process.kill_reason, death.stderr_tail, death.oom, death.node
+            )
         self.session.head.on_ended(process, death)  # type: ignore[arg-type]
 
 
@@ -285,7 +294,9 @@ class AttachedSession:
         self._own_client = client is None
         if client is None:
             try:
-                client = Client(cluster if cluster is not None else address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)
+                client = Client(
+                    cluster if cluster is not None else address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False
+                )
             except (OSError, TimeoutError) as error:
                 raise ConnectionError(
                     f"No Dask scheduler answers at {address or cluster!r}: {error}. Check the address; `mltoolkit start --head` starts one."
@@ -318,6 +329,7 @@ class AttachedSession:
         self._attaching: set[str] = set()
         self._failed: dict[str, str] = {}
         self._declared: dict[str, list[str]] = {}
+        self._background: set[Any] = set()
         self._stopping = False
         self._hint: Any = None
         self._plugin = NodePlugin(self.session_id, {"store_limit": store_limit})
@@ -376,8 +388,14 @@ class AttachedSession:
             for worker in identity["workers"]:
                 if worker not in known and worker not in self._attaching and worker not in self._failed:
                     self._attaching.add(worker)
-                    asyncio.ensure_future(self._attach(worker))
+                    self._spawn(self._attach(worker))
             await asyncio.sleep(_MEMBERSHIP_INTERVAL_S if known else 0.02)
+
+    def _spawn(self, coroutine: Any) -> None:
+        """Run a coroutine on the client's event loop, which itself keeps only weak references to tasks."""
+        task = asyncio.ensure_future(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _attach(self, worker: str) -> None:
         try:
@@ -397,8 +415,8 @@ class AttachedSession:
             resources = {**node.resources, f"node:{worker}": 1.0}
             self._declared[worker] = list(facts["declared"])
             self.head.add_node(node, resources, node.gpus)
-            asyncio.ensure_future(node.read_forever())
-        except (CommClosedError, OSError, asyncio.TimeoutError) as error:
+            self._spawn(node.read_forever())
+        except (TimeoutError, CommClosedError, OSError) as error:
             logger.debug("mltoolkit: could not attach %s: %s", worker, error)
         finally:
             self._attaching.discard(worker)
@@ -408,7 +426,7 @@ class AttachedSession:
         if self._stopping:
             return
         self.head.closed_reason = (
-            f"The Dask scheduler at {self.address} was lost, and with it the session. Start a new cluster and call init() again."
+            f"The Dask scheduler at {self.address} was lost, and the session with it. Start a new cluster, then init()."
         )
         self.head.close()
 
@@ -527,7 +545,9 @@ class AttachedSession:
             raise ObjectLostError(os.path.basename(segment.path), "Its node is gone.")
         data = self.client.sync(self._read_remote, source.worker, segment)
         view = memoryview(data)
-        made = self.head.store.write(new_id().hex(), [view[offset : offset + length] for offset, length in segment.spans])
+        made = self.head.store.write(
+            new_id().hex(), [view[offset : offset + length] for offset, length in segment.spans]
+        )
         with self.head.lock:
             self._copies.setdefault(segment.path, []).append((None, made))
         return made

@@ -44,7 +44,7 @@ class FrameReader:
             # The usual case, a read that holds exactly one frame, needs no copy.
             (length,) = _LENGTH.unpack_from(data)
             if len(data) == length + _LENGTH.size:
-                return pickle.loads(memoryview(data)[_LENGTH.size :])  # type: ignore[no-any-return]
+                return pickle.loads(memoryview(data)[_LENGTH.size :])
         buffer += data
         if len(buffer) < self._need:
             return []
@@ -115,7 +115,6 @@ class NonBlockingSender:
                 self._unsent = None
         finally:
             self._lock.release()
-
 
     def _next_frame(self) -> bytes:
         batch: list[Message] = []

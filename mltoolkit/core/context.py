@@ -69,7 +69,8 @@ class RuntimeContextInfo:
             url = html.escape(self.dashboard_url, quote=True)
             rows.append(("Dashboard", f'<a href="{url}" target="_blank">{url}</a>'))
         body = "".join(
-            f'<tr><td style="text-align:left"><b>{label}</b></td><td style="text-align:left">{value}</td></tr>' for label, value in rows
+            f'<tr><td style="text-align:left"><b>{label}</b></td><td style="text-align:left">{value}</td></tr>'
+            for label, value in rows
         )
         return f'<div><h3 style="margin:0.2em 0">mltoolkit</h3><table>{body}</table></div>'
 

@@ -84,7 +84,7 @@ def from_dask(future: Any) -> ObjectRef:
         # Runs on a thread of Dask's that may block: gathering the value is allowed here.
         try:
             payload = serialization.serialize(done.result(), head.store)
-        except BaseException as error:  # noqa: BLE001 - whatever the Dask task raised
+        except BaseException as error:
             payload = serialization.user_error_payload(error, str(done.key))
         with head.lock:
             if not head.closed:

@@ -64,7 +64,9 @@ async def hold_lease(session_id: str, executor_key: bytes) -> None:
     """
     worker = get_worker()
     worker.handle_stimulus(
-        SecedeEvent(key=lease_key(executor_key), compute_duration=0.0, stimulus_id=f"mltoolkit-secede-{executor_key.hex()}")
+        SecedeEvent(
+            key=lease_key(executor_key), compute_duration=0.0, stimulus_id=f"mltoolkit-secede-{executor_key.hex()}"
+        )
     )
     server = _servers.get((id(worker), session_id))
     if server is not None:
@@ -98,7 +100,7 @@ class NodePlugin(WorkerPlugin):
         self.settings = settings
         self.name = f"mltoolkit-{session_id}"
 
-    async def setup(self, worker: Worker) -> None:  # type: ignore[override]
+    async def setup(self, worker: Worker) -> None:
         """Called by Dask on each worker."""
         server = NodeServer(worker, self.session_id, self.settings)
         _servers[(id(worker), self.session_id)] = server
@@ -110,7 +112,7 @@ class NodePlugin(WorkerPlugin):
             await worker.set_resources(**missing)
             _declared.setdefault(id(worker), set()).update(missing)
 
-    async def teardown(self, worker: Worker) -> None:  # type: ignore[override]
+    async def teardown(self, worker: Worker) -> None:
         """Called by Dask when the worker closes or the session ends."""
         worker.handlers.pop(f"{self.name}-attach", None)
         worker.handlers.pop(f"{self.name}-read", None)
@@ -163,6 +165,7 @@ class NodeServer:
         self._ended: set[bytes] = set()
         self._stopped = False
         self._moved: asyncio.Event | None = None
+        self._background: set[Any] = set()
 
     # ---- the link to the driver (the worker's event loop) ------------------------------------------------------------
 
@@ -219,7 +222,7 @@ class NodeServer:
             self.node_id,
             host.shared_memory_id(self.directories.shm_root),
         )
-        self.node = Node(self.reactor, self, self.directories.all(), start_method())  # type: ignore[arg-type]
+        self.node = Node(self.reactor, self, self.directories.all(), start_method())
         self.reactor.start()
 
     def _boot(self) -> dict[str, Any]:
@@ -256,7 +259,9 @@ class NodeServer:
             if self.store is not None:
                 self.store.delete(pickle.loads(data[0]))
         elif kind == "fetch":
-            asyncio.ensure_future(self._fetch(key, pickle.loads(data[0]), data[1]))
+            task = asyncio.ensure_future(self._fetch(key, pickle.loads(data[0]), data[1]))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
         elif kind == "write":
             self._write(key, pickle.loads(data[0]))
 
@@ -396,7 +401,7 @@ class NodeServer:
         self._tell("retiring", b"")
         try:
             await asyncio.wait_for(self._moved.wait(), _HAND_OVER_TIMEOUT_S)
-        except (asyncio.TimeoutError, CommClosedError):
+        except (TimeoutError, CommClosedError):
             logger.warning("mltoolkit: the driver did not take over this node's objects in time")
 
     # ---- the end -----------------------------------------------------------------------------------------------------

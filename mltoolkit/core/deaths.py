@@ -57,7 +57,10 @@ class Death:
     def out_of_memory(self) -> bool:
         """Whether this was an out-of-memory kill."""
         return (
-            self.oom and self.status is not None and os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
+            self.oom
+            and self.status is not None
+            and os.WIFSIGNALED(self.status)
+            and os.WTERMSIG(self.status) == signal.SIGKILL
         )
 
     def describe(self) -> str:

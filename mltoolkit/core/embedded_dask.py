@@ -55,7 +55,10 @@ class EmbeddedDask:
         self._cluster = SpecCluster(
             scheduler={"cls": EmbeddedScheduler, "options": scheduler_options},
             workers={
-                0: {"cls": EmbeddedWorker, "options": {"nthreads": num_threads, "protocol": "inproc://", "dashboard": False}}
+                0: {
+                    "cls": EmbeddedWorker,
+                    "options": {"nthreads": num_threads, "protocol": "inproc://", "dashboard": False},
+                }
             },
             silence_logs=logging.ERROR,
             name="mltoolkit-embedded",

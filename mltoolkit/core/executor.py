@@ -6,12 +6,14 @@ import faulthandler
 import inspect
 import logging
 import os
+import pickle
 import signal
 import socket
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from mltoolkit import exceptions
@@ -60,7 +62,7 @@ class Executor:
         self._stream_consumed: dict[bytes, int] = {}
         self._stream_changed = threading.Condition()
         self._context_key = b""
-        self._handlers = {
+        self._handlers: dict[str, Callable[[Message], Any]] = {
             "task": self._on_work,
             "create": self._on_create,
             "call": self._on_call,
@@ -97,7 +99,7 @@ class Executor:
             self.inbox.read_forever()
         except ConnectionLost:
             self._leave_orphaned()
-        except BaseException:  # noqa: BLE001 - a reader that dies silently would leave everyone waiting
+        except BaseException:
             traceback.print_exc()
             os._exit(70)
 
@@ -266,7 +268,7 @@ class Executor:
                 self.exit_reason = f"the task called sys.exit({error.code!r})"
                 self.connection.post(("crash", task_id, self.exit_reason))
                 return
-        except BaseException as error:  # noqa: BLE001 - whatever user code raises belongs to the caller
+        except BaseException as error:
             failure, retry = self.failure(error, name, extra)
         finally:
             self._cancelled_calls.discard(task_id)
@@ -289,7 +291,7 @@ class Executor:
             return serialization.error_payload(exceptions.TaskCancelledError(task_id)), False
         policy = extra.get("retry_exceptions", False)
         if isinstance(policy, bytes):
-            policy = serialization.pickle.loads(policy)
+            policy = pickle.loads(policy)
         retry = bool(policy) if isinstance(policy, bool) else isinstance(error, policy)
         return serialization.user_error_payload(error, name, skip_frames=skip), retry
 
@@ -406,7 +408,7 @@ def run_executor(sock: socket.socket, boot: dict[str, Any]) -> int:
         executor = Executor.connected(sock, boot)
         executor.started = started  # type: ignore[attr-defined]
         return executor.run()
-    except BaseException:  # noqa: BLE001 - the last lines of stderr are what the user will see
+    except BaseException:
         traceback.print_exc(file=sys.stderr)
         process_setup.flush_streams()
         return 71

@@ -97,6 +97,7 @@ class Head:
         self.max_without_cpu = 64
         self._watch = CodeWatch()
         self._submission: Submission | None = None
+        self._raw_environ: dict[Any, Any] = {}
         self._trim_timer = False
         reactor.after_events = self._after_events
 
@@ -262,7 +263,8 @@ class Head:
                 again[spec.task_id] = spec
             else:
                 lost = exceptions.ObjectReconstructionFailedError(
-                    entry.object_id.hex(), "Its node was lost, and it cannot be computed again: it was put, or made by an actor, or its task allows no "
+                    entry.object_id.hex(),
+                    "Its node was lost, and it cannot be computed again: it was put, or an actor made it, or its task has no "
                     "more retries or no other node.",
                 )
                 entry.payload = serialization.error_payload(lost)
@@ -348,8 +350,6 @@ class Head:
         if self._watch.changed():
             self.pool.new_epoch()
         return key
-
-    _raw_environ: dict[Any, Any] = {}
 
     def submit(self, spec: TaskSpec) -> list[ObjectRef]:
         with self.lock:
@@ -454,7 +454,9 @@ class Head:
 
     def _check_thread(self) -> None:
         if threading.current_thread() is self.reactor.thread:
-            raise RuntimeError("A blocking call on mltoolkit's own I/O thread would never end; use a thread of your own.")
+            raise RuntimeError(
+                "A blocking call on mltoolkit's own I/O thread would never end; use a thread of your own."
+            )
 
     def wait(self, refs: Sequence[ObjectRef], num_returns: int, timeout: float | None) -> set[bytes]:
         with self.lock:
@@ -497,7 +499,7 @@ class Head:
                 try:
                     assert payload is not None
                     value = serialization.deserialize(self.local_payload(entry), self.store)
-                except BaseException as error:  # noqa: BLE001 - whatever the task raised
+                except BaseException as error:
                     future.set_exception(error)
                 else:
                     future.set_result(value)
@@ -628,5 +630,3 @@ class Head:
             self.pool.contexts.clear()
         self.callbacks.stop()
         self.output.flush()
-
-

@@ -17,12 +17,8 @@ _NEVER_PRELOAD = frozenset(
     }
 )  # fmt: skip
 
-_SITE_DIRECTORIES = tuple(
-    {os.path.realpath(sysconfig.get_path(key)) + os.sep for key in ("purelib", "platlib")}
-)
-_STDLIB_DIRECTORIES = tuple(
-    {os.path.realpath(sysconfig.get_path(key)) + os.sep for key in ("stdlib", "platstdlib")}
-)
+_SITE_DIRECTORIES = tuple({os.path.realpath(sysconfig.get_path(key)) + os.sep for key in ("purelib", "platlib")})
+_STDLIB_DIRECTORIES = tuple({os.path.realpath(sysconfig.get_path(key)) + os.sep for key in ("stdlib", "platstdlib")})
 
 
 def _file_of(module: ModuleType) -> str | None:

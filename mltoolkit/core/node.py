@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import pickle
@@ -14,7 +15,6 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from mltoolkit.core import modules, zygote
@@ -118,7 +118,7 @@ class Node:
             stream.write(pickle.dumps(settings, 5))
             stream.seek(0)
             environment = dict(os.environ)
-            environment.update({name: "1" for name in zygote.THREAD_VARIABLES})
+            environment.update(dict.fromkeys(zygote.THREAD_VARIABLES, "1"))
             arguments = [sys.executable, *zygote.launch_arguments(theirs.fileno(), stream.fileno())]
             self._zygote = subprocess.Popen(
                 arguments,
@@ -219,7 +219,7 @@ class Node:
     def _watch(self, executor: ExecutorProcess) -> None:
         self.reactor.add_reader(executor.sock.fileno(), lambda: self._on_readable(executor))
         for fd in executor.outputs:
-            self.reactor.add_reader(fd, lambda fd=fd: self._on_output(executor, fd))  # type: ignore[misc]
+            self.reactor.add_reader(fd, functools.partial(self._on_output, executor, fd))
 
     def kill(self, executor: ExecutorProcess, reason: str = "", signum: int = signal.SIGKILL) -> None:
         """Send a signal; `reason` explains the death that follows."""

@@ -84,7 +84,9 @@ class ObjectRef:
         return self
 
     def __iter__(self) -> Iterator[Any]:
-        raise TypeError("An ObjectRef is not iterable. Use `get(ref)` for its value, or `num_returns` for several references.")
+        raise TypeError(
+            "An ObjectRef is not iterable. Use `get(ref)` for its value, or `num_returns` for several references."
+        )
 
 
 def _rebuild_ref(object_id: bytes) -> ObjectRef:
@@ -149,7 +151,9 @@ class ObjectRefGenerator:
         return f"ObjectRefGenerator({self._ref.hex()})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("An ObjectRefGenerator cannot be pickled. Pass the references that it yields, or `list(generator)`.")
+        raise TypeError(
+            "An ObjectRefGenerator cannot be pickled. Pass the references that it yields, or `list(generator)`."
+        )
 
     def __del__(self) -> None:
         try:

@@ -18,7 +18,7 @@ def prepare(boot: dict[str, Any]) -> None:
     """Make a fresh fork (or spawn) ready for user code."""
     sys.stdout = open(1, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
     logging.basicConfig(level=boot.get("logging_level", logging.INFO), stream=sys.stderr, format="%(message)s")
     reseed(boot["seed"])
     set_threads(boot["threads"], boot["user_thread_variables"])
@@ -50,7 +50,9 @@ def set_threads(count: int, user_variables: dict[str, str]) -> None:
     else:
         for name in THREAD_VARIABLES:
             os.environ[name] = str(count)
-    if count != 1 and any(name in sys.modules for name in ("numpy", "scipy", "sklearn", "torch", "xgboost", "lightgbm")):
+    if count != 1 and any(
+        name in sys.modules for name in ("numpy", "scipy", "sklearn", "torch", "xgboost", "lightgbm")
+    ):
         import threadpoolctl
 
         threadpoolctl.threadpool_limits(count)
@@ -108,7 +110,7 @@ def flush_streams() -> None:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except Exception:  # noqa: BLE001, S110 - user code may have closed or replaced them
+    except Exception:
         pass
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from mltoolkit.core.channel import NonBlockingSender
 
@@ -37,7 +38,7 @@ class Reactor:
         self._timer_ids = itertools.count()
         self._dirty: deque[NonBlockingSender] = deque()
         self._writers: dict[int, NonBlockingSender] = {}
-        self._readers: dict[int, Callable[[], None]] = {}
+        self._readers: dict[int, Callable[[], Any]] = {}
         self._stopping = False
         self.lingering = False  # will look at the queues within `_LINGER_S`, woken or not
         self.after_events: Callable[[], None] | None = None
@@ -83,7 +84,7 @@ class Reactor:
 
     # ---- on the loop's thread --------------------------------------------------------------------------------------
 
-    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+    def add_reader(self, fd: int, callback: Callable[[], Any]) -> None:
         """Call `callback` whenever `fd` is readable."""
         self._readers[fd] = callback
         self._set_interest(fd)

@@ -48,7 +48,9 @@ class RemoteFunction:
     Made by ``remote``; see there for the options.
     """
 
-    def __init__(self, function: Callable[..., Any], options: Mapping[str, Any], function_id: bytes | None = None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], options: Mapping[str, Any], function_id: bytes | None = None
+    ) -> None:
         if inspect.iscoroutinefunction(function):
             raise ValueError(
                 f"{function.__qualname__} is an `async def` function, which cannot be a task. Make it a plain function, or a method of "

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from mltoolkit.core import task_context
 from mltoolkit.core.backend import require_backend
 
-
 if TYPE_CHECKING:
     from mltoolkit.core.actor import ActorHandle
 
@@ -22,7 +21,7 @@ class RuntimeContext:
     @property
     def namespace(self) -> str:
         """Namespace of the job."""
-        return self._backend.namespace  # type: ignore[no-any-return]
+        return self._backend.namespace
 
     @property
     def worker(self) -> Any:
@@ -35,7 +34,7 @@ class RuntimeContext:
 
     def get_node_id(self) -> str:
         """Return the id of the node, as in ``nodes()``."""
-        return self._backend.store.node_id  # type: ignore[no-any-return]
+        return self._backend.store.node_id
 
     def get_worker_id(self) -> str:
         """Return an id of this process."""
@@ -129,7 +128,7 @@ class RuntimeContext:
         """The runtime_env as a dict."""
         import json
 
-        return json.loads(self.get_runtime_env_string())  # type: ignore[no-any-return]
+        return json.loads(self.get_runtime_env_string())
 
     def get(self) -> dict[str, Any]:
         """Return the main facts as a dict."""
@@ -140,5 +139,3 @@ def get_runtime_context() -> RuntimeContext:
     """Return the context of the running code; starts the runtime if there is none."""
     require_backend()
     return RuntimeContext()
-
-

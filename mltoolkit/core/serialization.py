@@ -76,13 +76,17 @@ def deregister_serializer(cls: type) -> None:
     _custom_reducers.pop(cls, None)
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(cloudpickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if _custom_reducers:
             reducer = _custom_reducers.get(type(obj))
             if reducer is not None:
                 return reducer(obj)
-        if isinstance(obj, types.ModuleType) and type(obj) is not types.ModuleType and sys.modules.get(obj.__name__) is obj:
+        if (
+            isinstance(obj, types.ModuleType)
+            and type(obj) is not types.ModuleType
+            and sys.modules.get(obj.__name__) is obj
+        ):
             # Modules that load lazily are of classes that cloudpickle does not know.
             return (importlib.import_module, (obj.__name__,))
         return super().reducer_override(obj)
@@ -107,7 +111,11 @@ def _describe(value: Any) -> str:
 def _explain(value: Any, error: Exception) -> Exception:
     """Name the part that cannot be pickled, as far down as it can be found cheaply."""
     path, culprit = _find_culprit(value, "value", 0, set())
-    detail = f"`{path}` is {_describe(culprit)}, which cannot be pickled" if path != "value" else f"{_describe(culprit)} cannot be pickled"
+    detail = (
+        f"`{path}` is {_describe(culprit)}, which cannot be pickled"
+        if path != "value"
+        else f"{_describe(culprit)} cannot be pickled"
+    )
     message = (
         f"Could not serialize {_describe(value)}: {detail} ({type(error).__name__}: {error}). Create it inside the task or actor, or "
         "pass what it is made from; mltoolkit.util.inspect_serializability shows every part."
@@ -227,7 +235,7 @@ def load_error(data: bytes) -> BaseException:
     error = pickle.loads(data)
     if isinstance(error, tuple):
         return _rebuild_user_error(*error)
-    return error  # type: ignore[no-any-return]
+    return error
 
 
 def error_payload(error: BaseException) -> Payload:
@@ -255,7 +263,7 @@ def user_error_payload(error: BaseException, function_name: str, skip_frames: in
         rebuilt = pickle.loads(blob)
         if type(rebuilt) is not type(cause):
             blob = b""
-    except BaseException as failure:  # noqa: BLE001 - hostile __reduce__ methods may raise anything
+    except BaseException as failure:
         blob = b""
         text += f"\n(The exception itself could not be sent: {type(failure).__name__}: {failure})"
     finally:

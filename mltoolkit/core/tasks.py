@@ -33,7 +33,8 @@ class Stream:
 
     def pop_ready_waiters(self) -> list[tuple[Callable[[bytes | None], None], bytes | None]]:
         """Return the waiters that can be answered now, with their answers."""
-        ready, waiting = [], []
+        ready: list[tuple[Callable[[bytes | None], None], bytes | None]] = []
+        waiting = []
         for index, callback in self.waiters:
             if index < len(self.items):
                 ready.append((callback, self.items[index]))
@@ -180,9 +181,7 @@ class TaskManager:
             extra["placement_group"] = self.head.groups.inherited(demand.strategy)
         deps = self.delivered_deps(record, spec)
         pool.deliver(record, spec.args)
-        pool.send(
-            record, ("task", spec.task_id, spec.function_id, spec.name, spec.args, deps, spec.num_returns, extra)
-        )
+        pool.send(record, ("task", spec.task_id, spec.function_id, spec.name, spec.args, deps, spec.num_returns, extra))
 
     def delivered_deps(self, record: ExecutorRecord, spec: TaskSpec) -> tuple[Payload, ...]:
         """Return the payloads of a spec's dependencies, counted for the executor that gets them."""
@@ -205,7 +204,7 @@ class TaskManager:
         if record is None or record.spec is not spec:
             return
         spec.executor = None
-        if not spec.demand.held:  # type: ignore[union-attr]
+        if not spec.demand.held:
             self.running_without_cpu -= 1
         self.head.release_allocation(record)
         if record.process.ended:
@@ -307,7 +306,9 @@ class TaskManager:
         else:
             tried = f" It was tried {spec.attempt + 1} times." if spec.attempt else ""
             retries = (
-                f" max_retries={spec.max_retries} are used up." if spec.max_retries else " It is not retried (max_retries=0)."
+                f" max_retries={spec.max_retries} are used up."
+                if spec.max_retries
+                else " It is not retried (max_retries=0)."
             )
             text = f"The executor process of task {spec.name} died: {death.describe()}"
             first, _, rest = text.partition("\n")
@@ -401,7 +402,9 @@ class TaskManager:
 
     def _cancel(self, spec: TaskSpec, force: bool, recursive: bool) -> None:
         if recursive:
-            for child in [s for s in self.live.values() if s.parent == spec.task_id and s is not spec and s.kind != CREATE]:
+            for child in [
+                s for s in self.live.values() if s.parent == spec.task_id and s is not spec and s.kind != CREATE
+            ]:
                 self._cancel(child, force and child.kind != CALL, True)
         if spec.task_id not in self.live:
             return

@@ -249,7 +249,7 @@ class WorkerBackend:
         def finish(ok: bool, value: Any) -> None:
             try:
                 result = self.load(value[0]) if ok else _raise(serialization.load_error(value))
-            except BaseException as error:  # noqa: BLE001 - whatever the task raised
+            except BaseException as error:
                 if not future.cancelled():
                     future.set_exception(error)
             else:

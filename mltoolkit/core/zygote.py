@@ -199,7 +199,7 @@ class Zygote:
                 continue
             try:
                 importlib.import_module(name)
-            except BaseException:  # noqa: BLE001 - optional accelerators raise anything; the executor will say why
+            except BaseException:
                 refused.append(name)
                 continue
             if name not in self.settings["modules"]:
@@ -325,9 +325,7 @@ def _file_with(data: bytes) -> int:
 
 def launch_arguments(control_fd: int, settings_fd: int) -> list[str]:
     """Return the interpreter's arguments that start a zygote on two inherited descriptors."""
-    code = (
-        f"import sys; sys.path[:] = {sys.path!r}; from mltoolkit.core.zygote import main; main({control_fd}, {settings_fd})"
-    )
+    code = f"import sys; sys.path[:] = {sys.path!r}; from mltoolkit.core.zygote import main; main({control_fd}, {settings_fd})"
     return ["-c", code]
 
 

@@ -113,7 +113,9 @@ def placement_group(
     if not isinstance(bundles, (list, tuple)) or not bundles:
         raise ValueError(f"`bundles` must be a non-empty list of dicts such as [{{'CPU': 1}}], got {bundles!r}.")
     if lifetime is not None:
-        raise NotImplementedError("placement_group() does not offer `lifetime='detached'`; a group ends with its session.")
+        raise NotImplementedError(
+            "placement_group() does not offer `lifetime='detached'`; a group ends with its session."
+        )
     checked = []
     for bundle in bundles:
         if not isinstance(bundle, Mapping) or not bundle:
