@@ -11,7 +11,7 @@ from mltoolkit.core.objects import ObjectEntry
 from mltoolkit.core.pool import ExecutorRecord
 from mltoolkit.core.serialization import ERROR, Payload
 from mltoolkit.core.specs import CALL, CREATE, TASK, TaskSpec
-from mltoolkit.exceptions import ObjectLostError
+from mltoolkit.exceptions import DeadlockError, ObjectLostError
 
 if TYPE_CHECKING:
     from mltoolkit.core.head import Head
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class PendingRequest:
     """A get or wait of an executor that cannot be answered yet."""
 
-    __slots__ = ("answered", "blocking", "entries", "record", "request_id", "watcher")
+    __slots__ = ("answered", "blocking", "endless", "entries", "record", "request_id", "watcher")
 
     def __init__(self, record: ExecutorRecord, request_id: int, blocking: bool) -> None:
         self.record = record
@@ -29,6 +29,14 @@ class PendingRequest:
         self.entries: list[ObjectEntry] = []
         self.watcher: Callable[[ObjectEntry], None] | None = None
         self.answered = False
+        self.endless = False  # a get without a timeout
+
+
+def _describe_cycle(cycle: list[str]) -> str:
+    return (
+        f"Actors wait for each other in a cycle, so that none of them can ever go on: {'; '.join(cycle)}. Use an asyncio actor and `await`, "
+        "`max_concurrency` > 1, or a timeout."
+    )
 
 
 class RequestHandler:
@@ -174,12 +182,14 @@ class RequestHandler:
             self.fetch(record, segment, fetched)
 
     def _on_get(self, record: ExecutorRecord, message: Message) -> None:
-        self._get(record, message[1], message[2], blocking=True)
+        self._get(record, message[1], message[2], blocking=True, endless=message[3])
 
     def _on_get_async(self, record: ExecutorRecord, message: Message) -> None:
-        self._get(record, message[1], message[2], blocking=False)
+        self._get(record, message[1], message[2], blocking=False, endless=False)
 
-    def _get(self, record: ExecutorRecord, request_id: int, ids: tuple[bytes, ...], *, blocking: bool) -> None:
+    def _get(
+        self, record: ExecutorRecord, request_id: int, ids: tuple[bytes, ...], *, blocking: bool, endless: bool
+    ) -> None:
         entries = []
         for object_id in ids:
             entry = self.head.objects.get(object_id)
@@ -226,6 +236,42 @@ class RequestHandler:
             try_answer()
 
         request = self._wait_for(record, request_id, missing, on_ready, blocking)
+        request.endless = endless
+        if endless:
+            cycle = self._find_cycle(record)
+            if cycle:
+                self._settle(request)
+                self._reply_error(record, request_id, DeadlockError(_describe_cycle(cycle)))
+
+    def _find_cycle(self, start: ExecutorRecord) -> list[str]:
+        """Return the calls along a cycle of actors that wait for each other for ever; [] if there is none.
+
+        An actor that runs one call at a time and waits in it, without a timeout, for a call of its own queue can never get on.
+        """
+        if start.actor is None or not start.actor.ordered:
+            return []
+        waiting: dict[bytes, list[PendingRequest]] = {}
+        for request in self._pending.values():
+            if request.endless and request.record.actor is not None and request.record.actor.ordered:
+                waiting.setdefault(request.record.key, []).append(request)
+        path: list[str] = []
+        seen: set[bytes] = set()
+
+        def search(record: ExecutorRecord) -> bool:
+            seen.add(record.key)
+            for request in waiting.get(record.key, ()):
+                for entry in request.entries:
+                    spec = entry.task
+                    target = spec.executor if spec is not None and spec.kind == CALL else None
+                    if target is None or target.actor is None:
+                        continue
+                    path.append(f"{record.actor.class_name} waits for {target.actor.class_name}.{spec.name}()")
+                    if target is start or (target.key not in seen and target.key in waiting and search(target)):
+                        return True
+                    path.pop()
+            return False
+
+        return path if search(start) else []
 
     def _wait_for(
         self,

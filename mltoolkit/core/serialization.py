@@ -255,6 +255,10 @@ def user_error_payload(error: BaseException, function_name: str, skip_frames: in
         cause: BaseException = error.cause  # passed on from a task that this one waited for
     else:
         cause = error
+    if isinstance(error, ValueError) and "read-only" in str(error):
+        error.add_note(
+            "Arrays from the object store are read-only views of shared memory. Work on a copy: x = x.copy(), or get(ref, copy=True)."
+        )
     text = format_traceback(error, skip_frames)
     contained: list[bytes] = []
     _scope.contained = contained

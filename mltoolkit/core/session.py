@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
 import platform
@@ -67,19 +69,58 @@ class SessionDirectories:
             except OSError as error:
                 logger.warning("mltoolkit: no shared memory (%s); large objects go to %s", error, self.disk)
         remove_dead_sessions(os.path.dirname(self.disk), "")
+        self._locks = [_lock_directory(path) for path in self.all()]
 
     def all(self) -> list[str]:
         """Return the directories to remove at the end."""
         return [path for path in (self.shm, self.disk) if path]
 
+    def release_locks(self) -> list[int]:
+        """Return the descriptors of the locks, which the caller closes."""
+        locks, self._locks = self._locks, []
+        return locks
+
     def remove(self) -> None:
         """Remove them, and the user's directory above if it is empty now."""
         for path in self.all():
             shutil.rmtree(path, ignore_errors=True)
+        for fd in self.release_locks():
+            os.close(fd)
         try:
             os.rmdir(os.path.dirname(self.disk))
         except OSError:  # other sessions are there
             pass
+
+
+_LOCK_NAME = "alive"
+
+
+def _lock_directory(path: str) -> int:
+    """Lock a session's directory for as long as this process lives, so that no other session takes it for dead."""
+    fd = os.open(os.path.join(path, _LOCK_NAME), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    return fd
+
+
+def _is_dead(path: str, pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return False
+    except ProcessLookupError:
+        pass
+    except OSError:
+        return False
+    try:  # the process may live in another container that shares this file system
+        fd = os.open(os.path.join(path, _LOCK_NAME), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def remove_dead_sessions(parent: str, prefix: str) -> None:
@@ -94,14 +135,10 @@ def remove_dead_sessions(parent: str, prefix: str) -> None:
         pid, _, token = name[len(prefix) :].partition("-")
         if not pid.isdigit() or not token:
             continue
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
-            path = os.path.join(parent, name)
-            if os.lstat(path).st_uid == os.getuid():
+        path = os.path.join(parent, name)
+        with contextlib.suppress(OSError):  # another session removes it at the same time
+            if os.lstat(path).st_uid == os.getuid() and _is_dead(path, int(pid)):
                 shutil.rmtree(path, ignore_errors=True)
-        except OSError:
-            continue
 
 
 class LocalNode(Node):
@@ -223,6 +260,8 @@ class EmbeddedSession:
         """In a forked child: close what the parent shares with us, so that its end is seen by its own processes."""
         for executor in self.node.executors.values():
             os.close(executor.sock.detach())
+        for fd in self.directories.release_locks():
+            os.close(fd)
         control = self.node._control
         if control is not None:
             os.close(control.detach())

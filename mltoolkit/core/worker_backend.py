@@ -227,7 +227,7 @@ class WorkerBackend:
 
     def get(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[Any]:
         self.on_blocking()
-        payloads = self._request("get", tuple(ref._id for ref in refs), timeout=timeout)
+        payloads = self._request("get", tuple(ref._id for ref in refs), timeout is None, timeout=timeout)
         for payload in payloads:
             self.delivered(payload)
         return [self.load(payload) for payload in payloads]
