@@ -21,15 +21,13 @@ from mltoolkit.core.api import (
     get,
     get_actor,
     get_gpu_ids,
-    init,
-    is_initialized,
     kill,
     nodes,
     put,
     remote,
-    shutdown,
     wait,
 )
+from mltoolkit.core.lifecycle import init, is_initialized, shutdown
 from mltoolkit.core.object_ref import DynamicObjectRefGenerator, ObjectRef, ObjectRefGenerator
 from mltoolkit.core.runtime_context import get_runtime_context
 

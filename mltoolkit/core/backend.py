@@ -59,9 +59,9 @@ def require_backend() -> Backend:
     backend = _backend
     if backend is not None and _backend_pid == os.getpid():
         return backend
-    from mltoolkit.core import api
+    from mltoolkit.core import lifecycle
 
-    api.init()
+    lifecycle.init()
     assert _backend is not None
     return _backend
 

@@ -25,15 +25,15 @@ class RuntimeContextInfo:
     @property
     def client(self) -> Any:
         """The Dask client of this session; in embedded mode its cluster starts at first use, inside this process."""
-        from mltoolkit.core import api
+        from mltoolkit.core import lifecycle
 
-        return api.dask_client()
+        return lifecycle.dask_client()
 
     def disconnect(self) -> None:
         """End the session."""
-        from mltoolkit.core import api
+        from mltoolkit.core import lifecycle
 
-        api.shutdown()
+        lifecycle.shutdown()
 
     def __enter__(self) -> RuntimeContextInfo:
         return self
@@ -53,10 +53,10 @@ class RuntimeContextInfo:
         return f"RayContext(address={self.address_info['address']!r}{shown})"
 
     def _repr_html_(self) -> str:
-        from mltoolkit.core import api
+        from mltoolkit.core import api, lifecycle
 
         rows = [("Address", html.escape(str(self.address_info["address"])))]
-        if api.is_initialized():
+        if lifecycle.is_initialized():
             resources = api.cluster_resources()
             free = api.available_resources()
             rows.append(("Nodes", str(len(api.nodes()))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mltoolkit.core import api, serialization
+from mltoolkit.core import lifecycle, serialization
 from mltoolkit.core.backend import require_backend
 from mltoolkit.core.ids import new_id
 from mltoolkit.core.object_ref import ObjectRef
@@ -31,7 +31,7 @@ def get_dask(value: Any, timeout: float | None) -> Any:
     GetTimeoutError
         When the time passes; the computation of a future goes on, that of a collection is dropped.
     """
-    future = value if _is_future(value) else api.dask_client().compute(value)
+    future = value if _is_future(value) else lifecycle.dask_client().compute(value)
     try:
         return future.result(timeout=timeout)
     except TimeoutError as error:
@@ -49,7 +49,7 @@ def put_collection(value: Any) -> ObjectRef:
     """Compute a Dask collection in the background and return a reference to its value."""
     if _is_future(value):
         return from_dask(value)
-    return from_dask(api.dask_client().compute(value))
+    return from_dask(lifecycle.dask_client().compute(value))
 
 
 def from_dask(future: Any) -> ObjectRef:
@@ -69,10 +69,10 @@ def from_dask(future: Any) -> ObjectRef:
     """
     if not _is_future(future):
         raise TypeError(f"`from_dask` takes a distributed.Future, got {type(future).__name__}.")
-    session = api.current_session()
+    session = lifecycle.current_session()
     if session is None:
         require_backend()
-        session = api.current_session()
+        session = lifecycle.current_session()
     if session is None:
         raise RuntimeError("Dask futures live in the driver; pass their values, or a reference made there.")
     head = session.head
@@ -113,4 +113,4 @@ def to_dask(ref: ObjectRef, *, timeout: float | None = None) -> Any:
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"`to_dask` takes an ObjectRef, got {type(ref).__name__}.")
     value = require_backend().get((ref,), timeout)[0]
-    return api.dask_client().scatter(value, hash=False)
+    return lifecycle.dask_client().scatter(value, hash=False)

@@ -50,6 +50,7 @@ def set_threads(count: int, user_variables: dict[str, str]) -> None:
     else:
         for name in THREAD_VARIABLES:
             os.environ[name] = str(count)
+    os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(count))  # what joblib's cpu_count() says in here
     if count != 1 and any(
         name in sys.modules for name in ("numpy", "scipy", "sklearn", "torch", "xgboost", "lightgbm")
     ):
@@ -67,7 +68,7 @@ def apply_submission(submission: Submission, boot: dict[str, Any]) -> None:
         _apply_on_other_host(submission, boot)
         return
     environ = dict(submission.environ)
-    for name in THREAD_VARIABLES:
+    for name in (*THREAD_VARIABLES, "LOKY_MAX_CPU_COUNT"):
         if name in environ:
             continue
         if name in os.environ:

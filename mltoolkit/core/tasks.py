@@ -127,7 +127,7 @@ class TaskManager:
 
     def dispatch(self) -> None:
         """Start what can start."""
-        if self._dispatching:
+        if self._dispatching or self.head.closed:
             return
         self._dispatching = True
         try:

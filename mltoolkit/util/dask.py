@@ -50,6 +50,6 @@ def to_dask(ref: ObjectRef, *, timeout: float | None = None) -> Any:
 
 def get_client() -> Any:
     """Return the session's ``distributed.Client``; an embedded session starts its cluster inside this process at first use."""
-    from mltoolkit.core import api
+    from mltoolkit.core import lifecycle
 
-    return api.dask_client()
+    return lifecycle.dask_client()
