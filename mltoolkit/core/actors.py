@@ -334,6 +334,7 @@ class ActorManager:
         if actor is None or actor.state == DEAD:
             return
         if not no_restart and actor.record is not None:
+            actor.state = RESTARTING  # what is called from now on must not reach the process that is about to end
             self.head.pool.kill(actor.record, "kill(no_restart=False) was called")
             return
         self._die(actor, self._death(actor, "kill() was called on it"))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
-import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -27,7 +25,7 @@ from mltoolkit.core.modules import CodeWatch
 from mltoolkit.core.node import ExecutorProcess
 from mltoolkit.core.object_ref import ObjectRef
 from mltoolkit.core.objects import ObjectEntry, ObjectTable
-from mltoolkit.core.options import Demand, Submission
+from mltoolkit.core.options import Demand
 from mltoolkit.core.output import OutputPrinter
 from mltoolkit.core.pool import ExecutorPool, ExecutorRecord
 from mltoolkit.core.queries import Queries
@@ -36,6 +34,7 @@ from mltoolkit.core.requests import RequestHandler
 from mltoolkit.core.serialization import ERROR, SHARED, Payload
 from mltoolkit.core.specs import CALL, CREATE, TaskSpec
 from mltoolkit.core.store import Segment, Store
+from mltoolkit.core.submission import SubmissionTracker
 from mltoolkit.core.tasks import TaskManager
 from mltoolkit.core.waiting import CallbackThread, Deadline, Waiter
 from mltoolkit.exceptions import GetTimeoutError
@@ -96,8 +95,7 @@ class Head:
         self.closed_streams: deque[bytes] = deque()
         self.max_without_cpu = 64
         self._watch = CodeWatch()
-        self._submission: Submission | None = None
-        self._raw_environ: dict[Any, Any] = {}
+        self._submissions = SubmissionTracker()
         self._trim_timer = False
         reactor.after_events = self._after_events
 
@@ -332,24 +330,11 @@ class Head:
 
     def submission_key(self) -> bytes:
         """Return the key of the driver's present directory, import path and environment."""
-        last = self._submission
-        environ: Any = os.environ
-        try:
-            cwd = os.getcwd()
-        except OSError:  # deleted under our feet
-            cwd = "/"
-        raw = environ._data
-        if last is not None and last.cwd == cwd and list(last.path) == sys.path and raw == self._raw_environ:
-            key = last.key
-        else:
-            self._raw_environ = dict(raw)
-            submission = Submission(new_id(), cwd, tuple(sys.path), tuple(os.environ.items()))
-            self.pool.contexts[submission.key] = submission
-            self._submission = submission
-            key = submission.key
+        submission = self._submissions.current()
+        self.pool.contexts.setdefault(submission.key, submission)
         if self._watch.changed():
             self.pool.new_epoch()
-        return key
+        return submission.key
 
     def submit(self, spec: TaskSpec) -> list[ObjectRef]:
         with self.lock:

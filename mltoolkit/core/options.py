@@ -6,7 +6,7 @@ import difflib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 STREAMING = -1
@@ -311,19 +311,3 @@ def make_demand(options: Mapping[str, Any], *, actor: bool, default_env: Mapping
         strategy=strategy,
         runtime_env=freeze_runtime_env(env),
     )
-
-
-@dataclass(frozen=True)
-class Submission:
-    """State of the driver that a task must see: taken when it is submitted, not at ``init``.
-
-    Parameters
-    ----------
-    key : bytes
-        Names this snapshot; equal snapshots share it.
-    """
-
-    key: bytes
-    cwd: str
-    path: tuple[str, ...]
-    environ: tuple[tuple[str, str], ...] = field(repr=False)

@@ -12,9 +12,10 @@ from mltoolkit.core.ids import new_id
 from mltoolkit.core.ledger import Allocation
 from mltoolkit.core.node import ExecutorProcess, Node
 from mltoolkit.core.objects import ObjectTable
-from mltoolkit.core.options import Demand, Submission
+from mltoolkit.core.options import Demand
 from mltoolkit.core.reactor import Reactor
 from mltoolkit.core.serialization import Payload
+from mltoolkit.core.submission import Submission
 
 IDLE_S = 30.0  # how long an executor without work is kept
 LEASED_IDLE_S = 1.0  # the same where other users of the cluster wait for what it holds

@@ -8,9 +8,10 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
-from mltoolkit.core.options import Submission
+from mltoolkit.core.submission import Submission
 from mltoolkit.core.zygote import THREAD_VARIABLES
 
 
@@ -29,14 +30,51 @@ def prepare(boot: dict[str, Any]) -> None:
 
 
 def reseed(seed: int) -> None:
-    """Give this process random streams of its own; equal seeds give equal streams."""
+    """Give this process random streams of its own; equal seeds give equal streams, whenever a library is imported."""
     random.seed(seed)
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed(seed % 2**32)
-    torch = sys.modules.get("torch")
-    if torch is not None and hasattr(torch, "manual_seed"):
-        torch.manual_seed(seed)
+    seeders: dict[str, Callable[[Any], object]] = {
+        "numpy.random": lambda module: module.seed(seed % 2**32),
+        "torch": lambda module: module.manual_seed(seed),
+    }
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _SeedOnImport)]
+    late = {}
+    for name, seeder in seeders.items():
+        module = sys.modules.get(name)
+        if module is None:
+            late[name] = seeder
+        elif hasattr(module, "seed"):
+            seeder(module)
+    if late:
+        sys.meta_path.insert(0, _SeedOnImport(late))
+
+
+class _SeedOnImport:
+    """Seeds libraries when they are imported, as those that were there at the start have been."""
+
+    def __init__(self, seeders: dict[str, Callable[[Any], object]]) -> None:
+        self.seeders = seeders
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Find a module as the other finders do; seed it once it has been run."""
+        seeder = self.seeders.pop(name, None)
+        if seeder is None:
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(name, path, target)
+            if spec is not None:
+                break
+        else:
+            return None
+        loader: Any = spec.loader
+        if hasattr(loader, "exec_module"):
+            run = loader.exec_module
+
+            def run_and_seed(module: Any) -> None:
+                run(module)
+                seeder(module)
+
+            loader.exec_module = run_and_seed
+        return spec
 
 
 def set_threads(count: int, user_variables: dict[str, str]) -> None:
