@@ -2,11 +2,16 @@
 
 The layers, each of which knows only those above it in this list:
 
-``ids``, ``serialization``, ``store``, ``channel``   values, shared memory, framed messages
-``zygote``, ``executor``, ``worker_backend``         what runs in the fork server and in executor processes
-``reactor``, ``node``                                one I/O thread; the executors of one host
-``objects``, ``ledger``, ``placement``               pure state: references, resources, who runs where
-``tasks``, ``actors``, ``head``                      the session's control plane, in the driver
-``dask_cluster``                                     nodes that are Dask workers
-``api``, ``remote_function``, ``actor``              what the facade re-exports
+``ids``, ``store``, ``serialization``, ``channel``, ``waiting``   values, shared memory, framed messages, threads that wait
+``host``, ``modules``, ``deaths``, ``process_setup``              what a host grants, what a process has loaded, how it died
+``zygote``, ``executor``, ``inbox``, ``actor_runner``             the fork server, and the processes that run user code
+``worker_backend``                                                the public API inside an executor
+``reactor``, ``node``                                             one I/O thread; the executors of one host
+``ledger``, ``objects``, ``options``, ``specs``, ``submission``   pure state: resources, references, what is to run
+``pool``, ``tasks``, ``actors``, ``groups``, ``requests``         the parts of the head
+``head``                                                          the session's control plane, in the driver
+``session``, ``embedded_dask``                                    an embedded session: one node inside the driver
+``attached``, ``remote_node``, ``dask_node``                      a session whose nodes are Dask workers
+``local_mode``, ``local_executor``, ``memory_store``              everything inline, for debuggers
+``remote_function``, ``actor``, ``lifecycle``, ``api``            what the facade re-exports
 """
