@@ -121,54 +121,62 @@ def turns(options: argparse.Namespace) -> Iterator[tuple[str, tuple[str, ...], s
                     yield program, part, runtime
 
 
+class Results:
+    """What has been measured so far."""
+
+    def __init__(self) -> None:
+        self.samples: Samples = {}
+        self.versions: dict[str, dict[str, str]] = {}
+        self.facts: dict[str, dict[str, Any]] = {}
+        self.errors: list[str] = []
+
+    def add(self, report: dict[str, Any]) -> None:
+        """Take over the report of one program."""
+        runtime = report["runtime"]
+        self.versions.setdefault(runtime, {}).update(report["versions"])
+        self.facts.setdefault(runtime, {}).update(report["facts"])
+        for name, values in report["values"].items():
+            self.samples.setdefault(name, {}).setdefault(runtime, []).extend(values)
+        if "error" in report:
+            self.errors.append(f"{runtime}, {report['error']}")
+
+
+def measure(options: argparse.Namespace, results: Results) -> None:
+    """Run all rounds; Ctrl-C ends them early and leaves what has been measured."""
+    started = time.monotonic()
+    try:
+        for number in range(options.rounds):
+            for program, part, runtime in turns(options):
+                what = " ".join([program, *part])
+                print(f"[{time.monotonic() - started:6.0f} s] round {number + 1}, {what}, {runtime}", flush=True)
+                results.add(run_program(program, part, runtime, options))
+    except KeyboardInterrupt:
+        results.errors.append(f"interrupted in round {number + 1} of {options.rounds}, {what}, {runtime}")
+    results.errors += disagreements(results.facts)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run everything; return 1 if a program failed or the runtimes disagree about results."""
     options = parse(arguments)
     machine = describe_machine()
     print(machine)
-    samples: Samples = {}
-    versions: dict[str, dict[str, str]] = {}
-    facts: dict[str, dict[str, Any]] = {}
-    errors: list[str] = []
-    started = time.monotonic()
-    for number in range(options.rounds):
-        for program, part, runtime in turns(options):
-            what = " ".join([program, *part])
-            print(f"[{time.monotonic() - started:6.0f} s] round {number + 1}, {what}, {runtime}", flush=True)
-            report = run_program(program, part, runtime, options)
-            versions.setdefault(runtime, {}).update(report["versions"])
-            facts.setdefault(runtime, {}).update(report["facts"])
-            for name, values in report["values"].items():
-                samples.setdefault(name, {}).setdefault(runtime, []).extend(values)
-            if "error" in report:
-                errors.append(f"{runtime}, {report['error']}")
-    errors += disagreements(facts)
-    rows = summarise(samples)
+    results = Results()
+    measure(options, results)
+    rows = summarise(results.samples)
     print()
-    for runtime, found in versions.items():
+    for runtime, found in results.versions.items():
         print(f"{runtime}: " + ", ".join(f"{name} {version}" for name, version in found.items()))
     print(f"median of {options.rounds} rounds ± half the interquartile range")
     print("columns x ray, x loky: how many times better than it\n")
     print(render(rows))
-    for error in errors:
+    for error in results.errors:
         print(f"\nFAILED {error}", file=sys.stderr)
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(
-        json.dumps(
-            {
-                "machine": machine,
-                "rounds": options.rounds,
-                "smoke": options.smoke,
-                "versions": versions,
-                "rows": rows,
-                "facts": facts,
-                "errors": errors,
-            },
-            indent=1,
-        )
-    )
+    settings = {"machine": machine, "rounds": options.rounds, "smoke": options.smoke}
+    measured = {"versions": results.versions, "rows": rows, "facts": results.facts, "errors": results.errors}
+    options.json.write_text(json.dumps({**settings, **measured}, indent=1))
     print(f"\nall samples: {options.json}")
-    return 1 if errors else 0
+    return 1 if results.errors else 0
 
 
 def disagreements(facts: dict[str, dict[str, Any]]) -> list[str]:
