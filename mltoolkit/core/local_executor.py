@@ -146,8 +146,9 @@ class InlineProcess:
         if here is self.executor and (self._pumping == threading.get_ident() or self.executor.on_own_loop()):
             if blocking:
                 raise exceptions.DeadlockError(
-                    f"{task_context.current().name} waits for {spec.name} of its own actor, which can only run after it. "
-                    "Call the method directly, return the reference instead of its value, or `await` it in an async method."
+                    f"{task_context.current().name} waits for {spec.name} of its own actor, which can only run "
+                    "after it. Call the method directly, return the reference instead of its value, or `await` it in an "
+                    "async method."
                 )
         elif self._pumping == threading.get_ident():
             # Elsewhere the actor would run beside what we are in; here its frame lies below ours on the same stack, so
@@ -387,7 +388,8 @@ class InlineExecutor(Executor):
         if runner.is_concurrent and self.boot["runtime_env"]:
             problem = exceptions.RuntimeEnvSetupError(
                 f"The actor {name} runs several calls at once and asks for the runtime_env "
-                f"{self.boot['runtime_env']}; with local_mode=True all of them share the driver's environment. Leave out runtime_env, or local_mode."
+                f"{self.boot['runtime_env']}; with local_mode=True all of them share the driver's environment. "
+                "Leave out runtime_env, or local_mode."
             )
             self.send(("create_failed", actor_id, serialization.error_payload(problem)))
             self.request_exit("its runtime_env could not be applied")

@@ -2,9 +2,9 @@
 
 A task, or a call of a plain actor, runs in the thread that submits it, before ``.remote()`` returns, so that debuggers
 step into it. Values are pickled, references counted, resources accounted and errors wrapped as everywhere, since the
-same code does it. Generators run on as their items are asked for. Threaded and asyncio actors keep their threads and loops,
-whose calls would otherwise wait for each other for ever; what their coroutines submit runs in threads of its own, since
-the loop must go on.
+same code does it. Generators run on as their items are asked for. Threaded and asyncio actors keep their threads and
+loops, whose calls would otherwise wait for each other for ever; what their coroutines submit runs in threads of its own,
+since the loop must go on.
 """
 
 from __future__ import annotations

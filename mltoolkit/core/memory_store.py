@@ -36,7 +36,8 @@ class MemoryStore(Store):
         if self.limit_bytes is not None and self._used + segment.nbytes > self.limit_bytes:
             raise ObjectStoreFullError(
                 f"No room for an object of {segment.nbytes:,} bytes: {self._used:,} of "
-                f"object_store_memory={self.limit_bytes:,} are in use. Drop references to objects you no longer need, or allow more."
+                f"object_store_memory={self.limit_bytes:,} are in use. Drop references to objects you no longer "
+                "need, or allow more."
             )
         target = memoryview(mmap.mmap(-1, max(segment.nbytes, 1)))
         for part, (start, length) in zip(parts, spans, strict=True):
