@@ -421,10 +421,15 @@ class InlineRunner(ActorRunner):
 
     executor: InlineExecutor
 
+    def __init__(self, executor: InlineExecutor, actor_id: bytes, name: str, extra: dict[str, Any]) -> None:
+        super().__init__(executor, actor_id, name, extra)
+        if self._groups and self._default is None:  # the caller's thread must stay free to call the other groups
+            self._default = ThreadGroup(f"{name}-default", 1, self._run_sync)
+
     @property
     def is_concurrent(self) -> bool:
         """Whether calls run on threads or an event loop."""
-        return self._default is not None or bool(self._groups)
+        return self._default is not None
 
     def threads(self) -> list[threading.Thread]:
         """Return the threads that serve this actor."""

@@ -408,6 +408,25 @@ def test_threaded_actors_keep_their_threads(local):
     assert ray.get(waiting, timeout=20)
 
 
+def test_concurrency_groups_keep_their_threads(local):
+    @ray.remote(concurrency_groups={"io": 1})
+    class A:
+        def __init__(self):
+            self.event = threading.Event()
+
+        def wait(self):
+            return self.event.wait(20)
+
+        @ray.method(concurrency_group="io")
+        def send(self):
+            self.event.set()
+
+    actor = A.remote()
+    waiting = actor.wait.remote()
+    actor.send.remote()
+    assert ray.get(waiting, timeout=20)
+
+
 def test_two_threads_share_one_actor(local):
     counter = Counter.remote()
     threads = [threading.Thread(target=lambda: [counter.add.remote() for _ in range(100)]) for _ in range(4)]
