@@ -310,6 +310,10 @@ def dask_client() -> Any:
     """Return the session's Dask client; an embedded session starts its cluster inside this process at first use."""
     require_backend()
     session = current_session()
+    if session is None and current_backend() is not None and not hasattr(current_backend(), "executor"):
+        raise RuntimeError(
+            "`local_mode=True` runs everything inline and has no Dask cluster; leave it out to use Dask."
+        )
     if session is None:
         raise RuntimeError("The Dask client lives in the driver; inside tasks and actors use references instead.")
     return session.dask_client()

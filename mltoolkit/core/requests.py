@@ -309,6 +309,8 @@ class RequestHandler:
             self.head.tasks.running_without_cpu -= 1
             self.head.tasks.dispatch()
         elif record.allocation is not None and record.allocation.suspend():
+            if self.head.groups.groups:
+                self.head.groups.try_reserve()
             self.head.tasks.dispatch()
 
     def _unblock(self, record: ExecutorRecord) -> None:
