@@ -226,6 +226,8 @@ class RequestHandler:
             return
         missing = [entry for entry in entries if entry.payload is None]
         left = len(missing)
+        request = PendingRequest(record, request_id, blocking)
+        request.endless = endless
 
         def on_ready(entry: ObjectEntry) -> None:
             nonlocal left
@@ -235,9 +237,8 @@ class RequestHandler:
             self._settle(request)
             try_answer()
 
-        request = self._wait_for(record, request_id, missing, on_ready, blocking)
-        request.endless = endless
-        if endless:
+        self._wait_for(request, missing, on_ready)
+        if endless and not request.answered:
             cycle = self._find_cycle(record)
             if cycle:
                 self._settle(request)
@@ -274,21 +275,15 @@ class RequestHandler:
         return path if search(start) else []
 
     def _wait_for(
-        self,
-        record: ExecutorRecord,
-        request_id: int,
-        entries: list[ObjectEntry],
-        watcher: Callable[[ObjectEntry], None],
-        blocking: bool,
-    ) -> PendingRequest:
-        request = PendingRequest(record, request_id, blocking)
+        self, request: PendingRequest, entries: list[ObjectEntry], watcher: Callable[[ObjectEntry], None]
+    ) -> None:
+        """Keep a request until its entries are ready; that may be before this returns, for waiting lends resources."""
         request.entries, request.watcher = entries, watcher
-        self._pending[(record.key, request_id)] = request
+        self._pending[(request.record.key, request.request_id)] = request
         for entry in entries:
             self.head.objects.watch(entry, watcher)
-        if blocking:
-            self._block(record)
-        return request
+        if request.blocking:
+            self._block(request.record)
 
     def _settle(self, request: PendingRequest) -> None:
         """End a pending request; its caller runs again."""
@@ -343,6 +338,8 @@ class RequestHandler:
             answer()
             return
 
+        request = PendingRequest(record, request_id, True)
+
         def on_ready(entry: ObjectEntry) -> None:
             nonlocal needed
             needed -= 1
@@ -350,8 +347,8 @@ class RequestHandler:
                 self._settle(request)
                 answer()
 
-        request = self._wait_for(record, request_id, missing, on_ready, True)
-        if timeout is not None:
+        self._wait_for(request, missing, on_ready)
+        if timeout is not None and not request.answered:
 
             def on_timeout() -> None:
                 with self.head.lock:

@@ -256,3 +256,14 @@ def test_affinity_to_an_unknown_node(four):
     hard = NodeAffinitySchedulingStrategy(node_id=unknown, soft=False)
     with pytest.raises((ValueError, ray.exceptions.RayError)):
         ray.get(cpu_task.options(scheduling_strategy=hard).remote(), timeout=30)
+
+
+def test_maker_lends_its_cpu_to_the_group_it_waits_for(fresh):
+    ray.init(num_cpus=1)
+
+    @ray.remote
+    def make_and_wait():
+        group = placement_group([{"CPU": 1}])
+        return ray.get(group.ready(), timeout=20) == group
+
+    assert ray.get(make_and_wait.remote(), timeout=40)
