@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -210,6 +211,14 @@ def _resolve_address(address: str | None, cluster: Any, client: Any) -> str | No
         address = os.environ.get("MLTOOLKIT_ADDRESS") or os.environ.get("RAY_ADDRESS") or None
     if address == "local":
         return None
+    if (
+        address
+        and address != "auto"
+        and not re.fullmatch(r"([a-z]+://)?(\[[^\]]+\]|[^:/\s]+)(:\d+)(/.*)?|inproc://.+", address)
+    ):
+        raise ValueError(
+            f"`address` must be a Dask scheduler's, such as 'tcp://host:8786', or 'auto' or 'local', got {address!r}."
+        )
     if address == "auto":
         address = os.environ.get("MLTOOLKIT_ADDRESS") or os.environ.get("RAY_ADDRESS")
         if not address:

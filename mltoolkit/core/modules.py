@@ -14,6 +14,8 @@ _NEVER_PRELOAD = frozenset(
         "IPython", "ipykernel", "zmq", "tornado", "distributed", "dask", "jupyter_client", "jupyter_core", "traitlets",
         "pytest", "_pytest", "pluggy", "debugpy", "pydevd", "mltoolkit", "nbclient", "pip", "setuptools", "coverage",
         "prompt_toolkit", "bokeh", "ray", "uvloop", "matplotlib_inline", "comm", "psutil", "rich", "py", "xdist", "execnet",
+        # Names that `mltoolkit.compat` gives to its own modules, even where the packages are installed.
+        "xgboost_ray", "lightgbm_ray", "ray_lightning",
     }
 )  # fmt: skip
 
@@ -54,8 +56,8 @@ class CodeWatch:
     def changed(self) -> bool:
         """Return whether a file has changed since the last call; looks at the disk at most every 50 ms."""
         now = time.monotonic()
-        if now < self._next_look:
-            return False
+        if now < self._next_look and len(sys.modules) == self._count:
+            return False  # a new module must be seen before it changes for the first time
         self._next_look = now + self.INTERVAL_S
         if len(sys.modules) != self._count:
             self._count = len(sys.modules)

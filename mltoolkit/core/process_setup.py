@@ -23,10 +23,9 @@ def prepare(boot: dict[str, Any]) -> None:
     logging.basicConfig(level=boot.get("logging_level", logging.INFO), stream=sys.stderr, format="%(message)s")
     reseed(boot["seed"])
     set_threads(boot["threads"], boot["user_thread_variables"])
-    if os.environ.get("MLTOOLKIT_COMPAT") == "1" or boot.get("compat"):
-        from mltoolkit import compat
-
-        compat.install()
+    if boot.get("compat"):
+        os.environ["MLTOOLKIT_COMPAT"] = "1"
+    install_compat()
 
 
 def reseed(seed: int) -> None:
@@ -105,6 +104,11 @@ def apply_submission(submission: Submission, boot: dict[str, Any]) -> None:
     if boot.get("remote"):
         _apply_on_other_host(submission, boot)
         return
+    _apply_here(submission, boot)
+    install_compat()
+
+
+def _apply_here(submission: Submission, boot: dict[str, Any]) -> None:
     environ = dict(submission.environ)
     for name in (*THREAD_VARIABLES, "LOKY_MAX_CPU_COUNT"):
         if name in environ:
@@ -142,6 +146,14 @@ def _apply_on_other_host(submission: Submission, boot: dict[str, Any]) -> None:
         if directory and os.path.isdir(directory):
             os.chdir(directory)
             break
+
+
+def install_compat() -> None:
+    """Make ``import ray`` mean mltoolkit in here, if it does in the driver."""
+    if os.environ.get("MLTOOLKIT_COMPAT") == "1":
+        from mltoolkit import compat
+
+        compat.install()
 
 
 def flush_streams() -> None:
