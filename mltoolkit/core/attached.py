@@ -409,7 +409,7 @@ class AttachedSession:
             membership.cancel()
         for node in list(self.head.nodes.values()):
             node.lost = True
-            self.loop.add_callback(node.comm.abort)
+            self.loop.add_callback(node.link.abort)
         self._leases.stop()
         self._guardian.stop()
         self.head.dispose()

@@ -11,7 +11,6 @@ import os
 import pickle
 import platform
 import sys
-from collections import deque
 from typing import Any
 
 import cloudpickle
@@ -24,6 +23,7 @@ from distributed.worker_state_machine import SecedeEvent
 import mltoolkit
 from mltoolkit.core import host
 from mltoolkit.core.deaths import Death
+from mltoolkit.core.event_link import CHUNK_BYTES, EventLink
 from mltoolkit.core.ids import new_id
 from mltoolkit.core.node import ExecutorProcess, Node
 from mltoolkit.core.reactor import Reactor
@@ -33,7 +33,6 @@ from mltoolkit.core.zygote import THREAD_VARIABLES
 
 logger = logging.getLogger(__name__)
 
-CHUNK_BYTES = 16 << 20
 _HAND_OVER_TIMEOUT_S = 60.0
 _servers: dict[tuple[int, str], NodeServer] = {}
 _declared: dict[int, set[str]] = {}  # resources that our sessions have declared, by worker
@@ -157,9 +156,7 @@ class NodeServer:
         self.store: Store | None = None
         self.directories: SessionDirectories | None = None
         self.reactor: Reactor | None = None
-        self._comm: Any = None
-        self._out: deque[tuple[Any, ...]] = deque()
-        self._flushing = False
+        self._link: EventLink | None = None
         self._waiting: dict[bytes, tuple[dict[str, Any], list[bytes]]] = {}
         self._leases: dict[bytes, asyncio.Event] = {}
         self._ended: set[bytes] = set()
@@ -182,7 +179,7 @@ class NodeServer:
             await comm.write({"status": "error", "error": f"{type(error).__name__}: {error}"})
             return "dont-reply"
         assert self.store is not None
-        self._comm = comm
+        link = self._link = EventLink(comm, self.worker.loop)
         total = {**self.resources, **{k: float(v) for k, v in self.worker.state.total_resources.items()}}
         await comm.write(
             {
@@ -199,13 +196,12 @@ class NodeServer:
         )
         try:
             while True:
-                message = await comm.read()
-                for event in message["events"]:
+                for event in await link.read():
                     self._on_event(*event)
         except CommClosedError:
             pass
         finally:
-            self._comm = None
+            self._link = None
             _servers.pop((id(self.worker), self.session_id), None)
             await self.stop()
         return "dont-reply"
@@ -288,32 +284,9 @@ class NodeServer:
         self.reactor.flush_soon(executor.sender)
 
     def _tell(self, *event: Any) -> None:
-        """Send an event to the driver; from any thread."""
-        self._out.append(event)
-        if not self._flushing:
-            self._flushing = True
-            self.worker.loop.add_callback(self._flush)
-
-    async def _flush(self) -> None:
-        try:
-            while self._out:
-                events = []
-                size = 0
-                while self._out and size < CHUNK_BYTES:
-                    event = self._out.popleft()
-                    size += sum(len(part) for part in event if isinstance(part, bytes))
-                    events.append(event)
-                if self._comm is None:
-                    self._out.clear()
-                    return
-                await self._comm.write({"events": events})
-        except (CommClosedError, OSError):
-            self._out.clear()
-        finally:
-            self._flushing = False
-            if self._out and self._comm is not None:
-                self._flushing = True
-                self.worker.loop.add_callback(self._flush)
+        """Send an event to the driver, if there is one; from any thread."""
+        if self._link is not None:
+            self._link.tell(*event)
 
     # ---- leases ------------------------------------------------------------------------------------------------------
 
@@ -395,7 +368,7 @@ class NodeServer:
 
     async def hand_over_objects(self) -> None:
         """Before the worker goes: let the driver take what only this node has."""
-        if self._comm is None or self.worker.status not in (Status.closing, Status.closing_gracefully):
+        if self._link is None or self.worker.status not in (Status.closing, Status.closing_gracefully):
             return
         self._moved = asyncio.Event()
         self._tell("retiring", b"")

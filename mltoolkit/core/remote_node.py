@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from distributed.comm import CommClosedError
 
 from mltoolkit.core.channel import FrameReader, Message, encode
-from mltoolkit.core.dask_node import CHUNK_BYTES
 from mltoolkit.core.deaths import Death
+from mltoolkit.core.event_link import EventLink
 from mltoolkit.core.ledger import Pool
 from mltoolkit.core.store import Segment
 
@@ -66,7 +66,7 @@ class RemoteNode:
     def __init__(self, session: AttachedSession, worker: str, comm: Any, facts: dict[str, Any]) -> None:
         self.session = session
         self.worker = worker
-        self.comm = comm
+        self.link = EventLink(comm, session.loop)
         self.node_id: str = facts["node_id"]
         self.host: str = facts["host"]
         self.hostname: str = facts["hostname"]
@@ -74,8 +74,6 @@ class RemoteNode:
         self.gpus = list(facts["gpus"])
         self.processes: dict[bytes, RemoteProcess] = {}
         self.lost = False
-        self._out: deque[tuple[Any, ...]] = deque()
-        self._flushing = False
         self._fetches: dict[int, Any] = {}
         self._fetch_count = 0
         self._leased_cpus = 0.0
@@ -143,37 +141,15 @@ class RemoteNode:
 
     def tell(self, *event: Any) -> None:
         """Send an event to the node; from any thread."""
-        self._out.append(event)
-        if not self._flushing and not self.lost:
-            self._flushing = True
-            self.session.loop.add_callback(self._flush)
-
-    async def _flush(self) -> None:
-        try:
-            while self._out:
-                events = []
-                size = 0
-                while self._out and size < CHUNK_BYTES:
-                    event = self._out.popleft()
-                    size += sum(len(part) for part in event if isinstance(part, bytes))
-                    events.append(event)
-                await self.comm.write({"events": events})
-        except (CommClosedError, OSError):
-            self._out.clear()
-        finally:
-            self._flushing = False
-            if self._out and not self.lost:
-                self._flushing = True
-                self.session.loop.add_callback(self._flush)
+        self.link.tell(*event)
 
     async def read_forever(self) -> None:
         """Pass on what the node says until the connection ends."""
         try:
             while True:
-                message = await self.comm.read()
-                events = message["events"]
+                events = await self.link.read()
                 self.session.reactor.call_soon(lambda events=events: self._on_events(events))  # type: ignore[misc]
-        except (CommClosedError, OSError):
+        except CommClosedError:
             self.session.reactor.call_soon(lambda: self.session.on_node_lost(self))
 
     # ---- what the node says (the reactor's thread) -------------------------------------------------------------------
