@@ -68,12 +68,19 @@ def method(*args: Any, **options: Any) -> Callable[[Callable[..., Any]], Callabl
 class MethodInfo:
     """What a handle must know of a method to call it."""
 
-    __slots__ = ("is_generator", "options", "parameters")
+    __slots__ = ("_signature", "is_generator", "options", "parameters")
 
     def __init__(self, parameters: Any, options: dict[str, Any], is_generator: bool) -> None:
+        self._signature: CallSignature | None = None
         self.parameters = parameters
         self.options = options
         self.is_generator = is_generator
+
+    def signature(self, name: str) -> CallSignature | None:
+        """Return the method's signature, made once; None if it has none."""
+        if self._signature is None and self.parameters is not None:
+            self._signature = CallSignature(name, self.parameters)
+        return self._signature
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (MethodInfo, (self.parameters, self.options, self.is_generator))
@@ -256,9 +263,7 @@ class ActorMethod:
         self._name = name
         self._info = info
         self._options = options
-        self._signature = (
-            CallSignature(name, info.parameters) if info is not None and info.parameters is not None else None
-        )
+        self._signature = info.signature(name) if info is not None else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(
@@ -349,7 +354,9 @@ class ActorHandle:
             near = difflib.get_close_matches(name, self._info["methods"], 1)
             hint = f" Did you mean `{near[0]}`?" if near else ""
             raise AttributeError(f"Actor class {self._info['class_name']} has no method {name!r}.{hint}")
-        options = {k: v for k, v in info.options.items() if k != "concurrency_group"} if info is not None else {}
+        options = info.options if info is not None else {}
+        if "concurrency_group" in options:  # the actor knows its methods' groups itself
+            options = {key: value for key, value in options.items() if key != "concurrency_group"}
         # Not kept on the handle: a method refers to its handle, and a cycle would keep the actor alive until the collector runs.
         return ActorMethod(self, name, info, options)
 

@@ -17,7 +17,9 @@ from typing import Any
 Message = tuple[Any, ...]
 
 _LENGTH = struct.Struct("<Q")
-_RECV_BYTES = 1 << 18
+# Received into a buffer that is kept: a fresh one of this size for each message would be mapped and unmapped each time, and unmapping
+# in a process with threads interrupts the other cores, which costs more than everything else about a call.
+RECV_BYTES = 1 << 18
 
 
 class ConnectionLost(Exception):
@@ -37,8 +39,8 @@ class FrameReader:
         self._buffer = bytearray()
         self._need = _LENGTH.size
 
-    def feed(self, data: bytes) -> list[Message]:
-        """Take what arrived and return the messages that are complete, in order."""
+    def feed(self, data: bytes | memoryview) -> list[Message]:
+        """Take what arrived and return the messages that are complete, in order; nothing of `data` is kept."""
         buffer = self._buffer
         if not buffer and len(data) >= _LENGTH.size:
             # The usual case, a read that holds exactly one frame, needs no copy.
@@ -143,6 +145,7 @@ class BlockingConnection:
         sock.setblocking(True)
         self._sock = sock
         self._reader = FrameReader()
+        self._received = memoryview(bytearray(RECV_BYTES))
         self._outbox: deque[Message] = deque()
         self._lock = threading.Lock()
         self._wanted = threading.Lock()
@@ -168,12 +171,12 @@ class BlockingConnection:
         """
         while True:
             try:
-                data = self._sock.recv(_RECV_BYTES)
+                count = self._sock.recv_into(self._received)
             except OSError as error:
                 raise ConnectionLost(str(error)) from error
-            if not data:
+            if not count:
                 raise ConnectionLost("closed by the peer")
-            messages = self._reader.feed(data)
+            messages = self._reader.feed(self._received[:count])
             if messages:
                 return messages
 

@@ -18,7 +18,7 @@ from collections import deque
 from typing import Any, Protocol
 
 from mltoolkit.core import modules, zygote
-from mltoolkit.core.channel import FrameReader, Message, NonBlockingSender
+from mltoolkit.core.channel import RECV_BYTES, FrameReader, Message, NonBlockingSender
 from mltoolkit.core.deaths import Death, count_oom_kills
 from mltoolkit.core.reactor import Reactor
 
@@ -103,6 +103,7 @@ class Node:
         self._preloaded: set[str] = set()
         self._seen_modules = 0
         self._stopping = False
+        self._received = memoryview(bytearray(RECV_BYTES))  # the reactor's thread alone uses it
         self._restarts = 0
         self._launch_zygote()
 
@@ -241,19 +242,19 @@ class Node:
     def _read_messages(self, executor: ExecutorProcess) -> bool:
         """Read what is there; False at the end of the stream."""
         try:
-            data = executor.sock.recv(1 << 18)
+            count = executor.sock.recv_into(self._received)
         except BlockingIOError:
             return True
         except OSError:
-            data = b""
-        if not data:
+            count = 0
+        if not count:
             return False
-        self._pass_on(executor, data)
+        self._pass_on(executor, self._received[:count])
         return True
 
-    def _pass_on(self, executor: ExecutorProcess, data: bytes) -> None:
+    def _pass_on(self, executor: ExecutorProcess, data: memoryview) -> None:
         if self._raw:
-            self.listener.on_bytes(executor, data)
+            self.listener.on_bytes(executor, bytes(data))
             return
         messages = executor.frames.feed(data)
         if messages:
@@ -293,10 +294,10 @@ class Node:
         try:
             executor.sock.setblocking(False)
             while True:
-                data = executor.sock.recv(1 << 18)
-                if not data:
+                count = executor.sock.recv_into(self._received)
+                if not count:
                     break
-                self._pass_on(executor, data)
+                self._pass_on(executor, self._received[:count])
         except OSError:
             pass
         for output_fd in executor.outputs:
