@@ -17,6 +17,10 @@ def covers(available: Mapping[str, float], wanted: Iterable[tuple[str, float]]) 
     return all(available.get(name, 0.0) + _EPSILON >= amount for name, amount in wanted)
 
 
+def _shown(amount: float) -> str:
+    return f"{amount:g}" if amount < 1e6 else f"{amount:,.0f}"
+
+
 @dataclass
 class Pool:
     """Resources that allocations are taken from: a node's own, or those of one bundle of a placement group.
@@ -242,7 +246,9 @@ class Ledger:
     def largest(self) -> str:
         """Describe what the nodes have in all, for messages."""
         parts = [
-            "{" + ", ".join(f"{k}: {v:g}" for k, v in sorted(pool.total.items()) if not k.startswith("node:")) + "}"
+            "{"
+            + ", ".join(f"{k}: {_shown(v)}" for k, v in sorted(pool.total.items()) if not k.startswith("node:"))
+            + "}"
             for pool in self.nodes.values()
         ]
         return "; ".join(sorted(set(parts))) or "no nodes"
