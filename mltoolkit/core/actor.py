@@ -204,6 +204,11 @@ class ActorClass:
         options = self._options
         if options.get("get_if_exists") and not options.get("name"):
             raise ValueError("`get_if_exists=True` needs a `name`.")
+        if options.get("lifetime") == "detached" and backend.query("is_attached"):
+            raise NotImplementedError(
+                "lifetime='detached' promises an actor that outlives the driver, which a session on a Dask cluster cannot keep: its actors "
+                "end with it. Keep the driver running, and leave the option out."
+            )
         export(backend, self._class_id, self._cls)
         payload, deps = pack_arguments(args, kwargs, backend.store)
         actor_id = new_id()

@@ -57,7 +57,8 @@ def remote(*args: Any, **given: Any) -> Any:
     concurrency_groups : dict of str to int, optional
         Actors: named groups of methods with their own concurrency.
     namespace, lifetime, get_if_exists
-        Actors: namespace of the name; ``"detached"`` outlives its handles; return the living actor of that name.
+        Actors: namespace of the name; ``"detached"`` outlives its handles (embedded sessions only); return the living actor of
+        that name.
 
     Returns
     -------

@@ -46,6 +46,7 @@ class AttachedHead(Head):
     """A head whose nodes are Dask workers."""
 
     session: AttachedSession
+    is_attached = True
     keep_lineage = True
 
     @property

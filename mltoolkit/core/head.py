@@ -60,6 +60,7 @@ class Head:
     """
 
     may_grow = False
+    is_attached = False
     keep_lineage = False  # on one host a result is lost only together with the driver
     dashboard_url = ""
 

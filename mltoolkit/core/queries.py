@@ -26,6 +26,9 @@ class Queries:
     def _named_actors(self) -> list[tuple[str, str]]:
         return list(self.head.actors.names)
 
+    def _is_attached(self) -> bool:
+        return self.head.is_attached
+
     def _actor_state(self, actor_id: bytes) -> str:
         actor = self.head.actors.actors.get(actor_id)
         return actor.state if actor is not None else "DEAD"

@@ -71,3 +71,12 @@ def test_from_node_to_node(two_hosts):
 def test_lost_source_is_an_error_and_no_hang(two_hosts):
     with pytest.raises(ray.exceptions.RayError):
         ray.get(total.options(scheduling_strategy=on("no-such-node")).remote(ray.put(np.ones(200_000))), timeout=60)
+
+
+def test_detached_actors_are_refused_because_they_would_end_with_the_driver(two_hosts):
+    @ray.remote
+    class Lasting:
+        pass
+
+    with pytest.raises(NotImplementedError, match="outlives the driver"):
+        Lasting.options(name="lasting", lifetime="detached").remote()
