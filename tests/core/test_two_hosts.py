@@ -23,6 +23,7 @@ def total(*arrays):
 
 @pytest.fixture(scope="module")
 def two_hosts():
+    ray.shutdown()  # the session that other modules share
     workers = {
         name: {"cls": Nanny, "options": {"nthreads": 1, "env": {"MLTOOLKIT_HOST_ID": name}, "dashboard": False}}
         for name in ("first", "second")
