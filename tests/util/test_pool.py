@@ -21,6 +21,9 @@ numpy = pytest.importorskip("numpy")
 
 WAIT_S = 30
 
+# The helper of the standard library's spawned pools may have been ended with an earlier test's processes; it starts another.
+pytestmark = pytest.mark.filterwarnings("ignore:resource_tracker. process died:UserWarning")
+
 
 def square(x):
     return x * x
