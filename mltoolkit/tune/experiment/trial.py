@@ -88,8 +88,8 @@ class Trial:
         What was reported last, with Tune's own keys; empty before the first report.
     metric_analysis : dict of str to MetricAnalysis
         Summary of each numeric metric.
-    checkpoint : Checkpoint or None
-        The latest one that is kept.
+    checkpoints : list of (Checkpoint, dict)
+        Those that are kept, oldest first, each with the result that was reported with it.
     num_failures : int
         Times it failed and was started again, or failed for good.
     error : BaseException or None
@@ -121,7 +121,7 @@ class Trial:
     status: str = "PENDING"
     last_result: dict[str, Any] = field(default_factory=dict)
     metric_analysis: dict[str, MetricAnalysis] = field(default_factory=dict)
-    checkpoint: Checkpoint | None = None
+    checkpoints: list[tuple[Checkpoint, dict[str, Any]]] = field(default_factory=list)
     num_failures: int = 0
     error: BaseException | None = None
     start_time: float | None = None
@@ -152,6 +152,20 @@ class Trial:
     def trial_name(self) -> str:
         """Name in tables and logs."""
         return str(self)
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The latest one that is kept."""
+        return self.checkpoints[-1][0] if self.checkpoints else None
+
+    def add_checkpoint(self, checkpoint: Checkpoint, metrics: dict[str, Any]) -> None:
+        """Take a checkpoint that is complete on disk."""
+        self.drop_checkpoint(checkpoint.path)
+        self.checkpoints.append((checkpoint, metrics))
+
+    def drop_checkpoint(self, path: str) -> None:
+        """Forget a checkpoint that is not kept any longer."""
+        self.checkpoints = [kept for kept in self.checkpoints if kept[0].path != path]
 
     @property
     def is_finished(self) -> bool:

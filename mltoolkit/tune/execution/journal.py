@@ -1,0 +1,191 @@
+"""The journal of an experiment: one append-only file from which everything about a sweep can be rebuilt.
+
+``experiment_state.jsonl`` holds one JSON object a line, written in the order in which things happened and before they
+take effect: the results of a trial lie in it before the trial goes on. A driver that is killed at any point leaves at
+most a torn last line, which readers skip and writers cut off.
+
+Events (key ``event``):
+
+==============  ======================================================================================================
+``sweep``       a run begins or goes on: name, metric, mode, number of samples, start time
+``trial``       a configuration was created: ``trial_id``, ``config``, ``evaluated_params``, ``experiment_tag``, ...
+``start``       a trial runs: ``iteration`` it goes on from, ``location``
+``result``      a trial reported: ``result``
+``checkpoint``  a checkpoint of a trial is complete: ``name`` of its folder, ``metrics`` at that time
+``removed``     a checkpoint is no longer kept: ``name``
+``reset``       a scheduler gave a trial another configuration
+``wait``        a trial left its slot: ``status`` is ``PAUSED`` or ``PENDING``
+``failure``     a trial failed and will be tried again: ``error``
+``end``         a trial ended: ``status``, ``reason``, ``error``
+==============  ======================================================================================================
+
+Configurations that JSON cannot express exactly carry a pickle beside their readable form. Reading results, and
+everything else that analyses an experiment, never opens it; only restoring a sweep does, from files that nobody but
+the user may write.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from mltoolkit.tune.error import StorageError
+
+__all__ = ["FILE_NAME", "Journal", "decode_config", "encode_config", "read_events", "to_json"]
+
+FILE_NAME = "experiment_state.jsonl"
+
+
+class Journal:
+    """Writer of an experiment's journal.
+
+    Parameters
+    ----------
+    experiment_path : path-like
+        Folder of the experiment, which must exist.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be opened or written; what was written before stays readable.
+    """
+
+    def __init__(self, experiment_path: str | os.PathLike[str]) -> None:
+        self.path = Path(experiment_path) / FILE_NAME
+        try:
+            _cut_torn_line(self.path)
+            # Unbuffered: an event is in the kernel's hands when `append` returns, so it survives the driver.
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise self._failure(error) from error
+        self._file = os.fdopen(descriptor, "ab", buffering=0)
+
+    @property
+    def position(self) -> int:
+        """Bytes written so far: where the next event will begin."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def append(self, event: str, **fields: Any) -> None:
+        """Write one event."""
+        line = to_json({"event": event, **fields}).encode() + b"\n"
+        try:
+            # A regular file takes all of a write or says that the disk is full.
+            if (written := self._file.write(line)) != len(line):
+                raise OSError(28, f"No space left on device: {written} of {len(line)} bytes were written")
+            if not os.fstat(self._file.fileno()).st_nlink:
+                raise FileNotFoundError(2, "the folder of the experiment was deleted while the sweep ran")
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        self._file.close()
+
+    def _failure(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"The experiment's state cannot be written to {self.path}: {error}. The sweep stops; what was reported "
+            f"before is intact. Make room or mend the folder, then go on with `Tuner.restore({str(self.path.parent)!r})`."
+        )
+
+
+def read_events(experiment_path: str | os.PathLike[str], start: int = 0) -> Iterator[dict[str, Any]]:
+    """Read an experiment's events in order.
+
+    Parameters
+    ----------
+    experiment_path : path-like
+        Folder of the experiment.
+    start : int
+        Byte to begin at.
+
+    Yields
+    ------
+    dict
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no journal.
+    """
+    with open(Path(experiment_path) / FILE_NAME, "rb") as file:
+        file.seek(start)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue  # torn by a crash in the middle of an earlier run
+            if isinstance(event, dict) and "event" in event:
+                yield event
+
+
+def to_json(value: Any) -> str:
+    """JSON text of a value; what JSON cannot express becomes a list, a number or its ``repr``."""
+    try:
+        return json.dumps(value, default=_plain)
+    except TypeError:  # keys that are no strings, which `default` is not asked about
+        return json.dumps(_with_string_keys(value), default=_plain)
+
+
+def encode_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Fields of an event that hold a configuration: readable always, and a pickle where JSON loses something."""
+    text = to_json(config)
+    try:
+        exact = bool(json.loads(text) == config)
+    except Exception:  # arrays and the like have no truth value
+        exact = False
+    if exact:
+        return {"config": json.loads(text)}
+    return {"config": json.loads(text), "config_pickle": base64.b64encode(cloudpickle.dumps(config)).decode()}
+
+
+def decode_config(event: dict[str, Any], *, trusted: bool) -> dict[str, Any]:
+    """The configuration that :func:`encode_config` wrote; its readable form where the file is not trusted."""
+    if trusted and "config_pickle" in event:
+        config: dict[str, Any] = cloudpickle.loads(base64.b64decode(event["config_pickle"]))
+        return config
+    return dict(event["config"])
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist") and getattr(value, "size", 1000) < 1000:
+        return value.tolist()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=repr)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    name = getattr(value, "__qualname__", None)
+    return f"<{value.__module__}.{name}>" if name and hasattr(value, "__module__") else repr(value)[:1000]
+
+
+def _with_string_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _with_string_keys(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_string_keys(v) for v in value]
+    return value
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Remove a last line without an end, so that the next event does not continue it."""
+    if not path.exists():
+        return
+    with open(path, "rb+") as file:
+        size = position = file.seek(0, os.SEEK_END)
+        while position:
+            step = min(position, 65536)
+            file.seek(position - step)
+            end = file.read(step).rfind(b"\n")
+            if end >= 0:
+                position = position - step + end + 1
+                break
+            position -= step
+        if position != size:
+            file.truncate(position)
