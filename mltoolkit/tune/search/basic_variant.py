@@ -81,7 +81,10 @@ class BasicVariantGenerator(SearchAlgorithm):
         self._seed: int | None = None
         self._source: RandomSource | None = None
         self._live: set[str] = set()
-        # Where the walk stands. The variants of a sample follow from the generator's state at its start.
+        self._begin()
+
+    def _begin(self) -> None:
+        """Where the walk stands. The variants of a sample follow from the generator's state at its start."""
         self._samples_started = 0
         self._variants: Iterator[Any] | None = None
         self._variants_made = 0
@@ -90,7 +93,7 @@ class BasicVariantGenerator(SearchAlgorithm):
         self._exhausted = False
 
     def set_search_properties(self, metric: Any, mode: Any, config: dict[str, Any] | None, **spec: Any) -> bool:
-        """Take the search space of the sweep; False if it was set before. Metric and mode do not matter here.
+        """Take the search space of the sweep and start from its beginning. Metric and mode do not matter here.
 
         Raises
         ------
@@ -100,17 +103,18 @@ class BasicVariantGenerator(SearchAlgorithm):
             If a point to evaluate or the search space is invalid.
         """
         check_metric_and_mode(metric, mode)
-        if self._spec is not None:
-            return False
         config = {} if config is None else config
         if not isinstance(config, dict):
             raise TypeError(f"`param_space` must be a dict, got {type(config).__name__}: {config!r}.")
         own = {"config": copy_containers(config)}
-        _, domains, grids = parse_spec_vars(own)
+        parse_spec_vars(own)
         for point in self._points:
-            overlay(own, point)
-        self._calls_functions = any(map(_may_call, (domain for _, domain in domains + grids)))
+            overlay(own, point, warn=True)
+        self._calls_functions = _may_call([own, self._points])
         self._spec = own
+        self._num_samples = self._total = self._seed = self._source = None
+        self._live = set()
+        self._begin()
         return True
 
     def prepare(self, num_samples: int, *, seed: int | None = None) -> None:

@@ -596,12 +596,12 @@ def _takes_config(func: Callable[..., Any]) -> bool:
         signature = inspect.signature(func)
     except ValueError:  # builtins without a signature, such as `random.random`
         return False
-    for arguments in (({},), ()):
+    for given in (1, 0):
         try:
-            signature.bind(*arguments)
+            signature.bind(*[None] * given)
         except TypeError:
             continue
-        return bool(arguments)
+        return bool(given)
     raise ValueError(
         f"A function given to `sample_from` must take one argument (the configuration) or none, got {func!r}."
     )

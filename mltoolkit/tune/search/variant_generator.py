@@ -125,15 +125,15 @@ def get_preset_variants(
     ValueError
         If a name is not in the search space.
     """
-    return generate_variants(overlay(spec, config), constant_grid_search, random_state)
+    return generate_variants(overlay(spec, config, warn=True), constant_grid_search, random_state)
 
 
-def overlay(spec: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+def overlay(spec: dict[str, Any], config: dict[str, Any], *, warn: bool = False) -> dict[str, Any]:
     """The specification with given values in place of those of its search space; see :func:`get_preset_variants`."""
     if not isinstance(config, dict):
         raise TypeError(f"Each of the points to evaluate must be a dict, got {config!r}.")
     spec = copy_containers(spec)
-    _overlay(spec["config"], config, ())
+    _overlay(spec["config"], config, (), warn)
     return spec
 
 
@@ -429,25 +429,26 @@ def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
     yield path, value
 
 
-def _overlay(space: Any, given: dict[Any, Any], path: Path) -> None:
+def _overlay(space: Any, given: dict[Any, Any], path: Path, warn: bool) -> None:
     for key, value in given.items():
         here = (*path, key)
         if key not in space:
             if isinstance(key, str) and "/" in key and key.partition("/")[0] in space:
-                _overlay(space, unflatten({key: value}), path)
+                _overlay(space, unflatten({key: value}), path, warn)
                 continue
             near = get_close_matches(str(key), [str(name) for name in space], n=1)
             hint = f" Did you mean {near[0]!r}?" if near else f" It has {', '.join(map(repr, space))}."
             raise ValueError(f"A point to evaluate sets {format_path(here)!r}, which is not in the search space.{hint}")
         current = _as_domain(space[key], here)
         if isinstance(current, dict) and isinstance(value, dict):
-            _overlay(current, value, here)
+            _overlay(current, value, here, warn)
             continue
-        _check_given(value, current, here)
+        if warn:
+            _warn_of_given(value, current, here)
         space[key] = copy_containers(value)
 
 
-def _check_given(value: Any, current: Any, path: Path) -> None:
+def _warn_of_given(value: Any, current: Any, path: Path) -> None:
     if isinstance(current, Domain):
         if not is_unresolved(value) and not current.is_valid(value):
             logger.warning("The given value %r of %r is not one of its values: %r", value, format_path(path), current)
