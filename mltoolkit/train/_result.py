@@ -121,7 +121,7 @@ class Result:
         RuntimeError
             If there is no checkpoint, or none was reported with that metric; the metrics there are get named.
         """
-        from mltoolkit.tune.stopper._lookup import lookup
+        from mltoolkit.tune.search._nested import lookup
 
         if mode not in ("min", "max"):
             raise ValueError(f"`mode` must be 'min' or 'max', got {mode!r}.")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from mltoolkit.tune.stopper._lookup import lookup
+from mltoolkit.tune.search._nested import lookup
 from mltoolkit.tune.stopper.stopper import Stopper
 
 __all__ = ["DictionaryStopper"]

@@ -8,7 +8,7 @@ import statistics
 from typing import Any
 
 from mltoolkit.tune.error import MissingMetricError
-from mltoolkit.tune.stopper._lookup import lookup
+from mltoolkit.tune.search._nested import lookup
 from mltoolkit.tune.stopper.stopper import Stopper
 
 __all__ = ["ExperimentPlateauStopper"]

@@ -6,7 +6,7 @@ import statistics
 from collections import Counter, deque
 from typing import Any
 
-from mltoolkit.tune.stopper._lookup import lookup
+from mltoolkit.tune.search._nested import lookup
 from mltoolkit.tune.stopper.stopper import Stopper
 
 __all__ = ["TrialPlateauStopper"]
