@@ -1,0 +1,94 @@
+"""Tables and texts on a console, as the live and the plain view both print them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from mltoolkit.tune._screen.view import final_lines
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from mltoolkit.tune._screen.columns import Column, Table
+    from mltoolkit.tune._screen.errors import ErrorGroup
+    from mltoolkit.tune._screen.state import SweepState
+    from mltoolkit.tune._screen.view import View
+    from mltoolkit.tune.experiment.trial import Trial
+
+__all__ = ["STYLES", "failure_lines", "fitted_table", "print_final", "print_rows", "print_text"]
+
+STYLES = {"RUNNING": "green", "PAUSED": "yellow", "PENDING": "dim", "TERMINATED": "", "ERROR": "red"}
+_GAP = 2
+
+
+def print_text(console: Console, text: str, style: str = "") -> None:
+    """Print text as it is: no markup, and no line ends that it does not have."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def fitted_table(table: Table, width: int) -> tuple[list[Text], int]:
+    """The lines of a table of at most ``width`` characters, and how many columns that cost.
+
+    Not rich's own table: that takes milliseconds, too long for something that is drawn twice a second.
+    """
+    from rich.text import Text
+
+    dropped = table.fit(width, _GAP)
+    gap = " " * _GAP
+    columns = [_aligned(column) for column in table.columns]
+    lines = [gap.join(cells).rstrip() for cells in zip(*columns, strict=True)]
+    styles = ["bold", *(STYLES.get(trial.status, "") for trial in table.trials)]
+    drawn = zip(lines, styles, strict=True)
+    return [Text(line, style, no_wrap=True, overflow="ellipsis") for line, style in drawn], dropped
+
+
+def _aligned(column: Column) -> list[str]:
+    from rich.cells import cell_len  # wide characters take two cells
+
+    width = column.width
+    cells = [column.title, *column.cells]
+    if column.numeric:
+        return [" " * (width - cell_len(cell)) + cell for cell in cells]
+    return [cell + " " * (width - cell_len(cell)) for cell in cells]
+
+
+def print_rows(console: Console, view: View, trials: Sequence[Trial], state: SweepState) -> None:
+    """Print a table of trials and how many more there are."""
+    if not trials:
+        return
+    lines, dropped = fitted_table(view.table(trials, state), console.width)
+    for line in lines:
+        console.print(line)
+    left_out = [text for text in (state.not_shown(trials), _columns(dropped)) if text]
+    if left_out:
+        print_text(console, f"... {' and '.join(left_out)}", "dim")
+
+
+def _columns(dropped: int) -> str:
+    return f"{dropped} more column{'s' if dropped > 1 else ''}" if dropped else ""
+
+
+def failure_lines(group: ErrorGroup) -> Iterator[tuple[str, str]]:
+    """The lines about an error, each with its style."""
+    yield f"Trial {group.first} failed: {group.summary}", "bold red"
+    if group.text and group.text != group.summary:
+        yield "\n".join(f"  {line}" for line in group.text.splitlines()), ""
+
+
+def print_final(console: Console, view: View, state: SweepState) -> None:
+    """Print the last table, what failed, and the summary."""
+    rows = state.final_rows(view.settings.max_progress_rows)
+    if rows:
+        console.print()
+        print_rows(console, view, rows, state)
+    console.print()
+    groups = state.errors.all()
+    for group in groups[: view.settings.max_error_rows]:
+        repeats = f" ({group.repeats()})" if group.count > 1 else ""
+        print_text(console, f"{group.first} failed: {group.summary}{repeats}", "red")
+    if len(groups) > view.settings.max_error_rows:
+        print_text(console, f"... {len(groups) - view.settings.max_error_rows} more kinds of errors", "red")
+    for text in final_lines(state):
+        print_text(console, text)
