@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 __all__ = [
@@ -31,12 +32,11 @@ def copy_containers(value: Any) -> Any:
             return value
         return rebuild_tuple(value, items)
     if isinstance(value, (dict, list)):
-        # Subclasses keep their class and what else they know, such as the factory of a defaultdict.
-        copied = value.copy()
-        if type(copied) is not kind:
-            return value
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            copied[key] = copy_containers(item)
+        copied = copy(value)  # subclasses keep their class and what else they know
+        for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
+            new = copy_containers(item)
+            if new is not item:
+                copied[key] = new
         return copied
     return value
 
@@ -159,6 +159,8 @@ def merge(base: Any, update: Any) -> Any:
     {'a': {'b': 2, 'c': [5, 2]}}
     """
     if isinstance(base, dict) and isinstance(update, dict):
+        keys = {str(key): key for key in base}  # flat names turn keys such as 1 into "1"
+        update = {key if key in base else keys.get(str(key), key): item for key, item in update.items()}
         merged = {
             key: merge(item, update[key]) if key in update else copy_containers(item) for key, item in base.items()
         }

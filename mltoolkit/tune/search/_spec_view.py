@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from mltoolkit.tune.error import TuneError
+from mltoolkit.tune.search._nested import copy_containers
 
-__all__ = ["RecursiveDependencyError", "SpecView"]
+__all__ = ["RecursiveDependencyError", "SpecView", "plain"]
 
 
 class RecursiveDependencyError(TuneError, ValueError):
@@ -111,3 +112,16 @@ def _view(value: Any, is_unresolved: Callable[[Any], bool], path: str) -> Any:
 
 def _not_known(path: str) -> RecursiveDependencyError:
     return RecursiveDependencyError(f"The value of {path!r} is not resolved yet.")
+
+
+def plain(value: Any) -> Any:
+    """Copies of dicts, lists and tuples at any depth, with plain ones in place of views."""
+    if isinstance(value, SpecView):
+        return {key: plain(item) for key, item in dict.items(value)}
+    if isinstance(value, _SequenceView) or type(value) is list:
+        return [plain(item) for item in value]
+    if type(value) is dict:
+        return {key: plain(item) for key, item in value.items()}
+    if type(value) is tuple:
+        return tuple(map(plain, value))
+    return copy_containers(value)

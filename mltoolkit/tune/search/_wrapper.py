@@ -6,6 +6,7 @@ import inspect
 import logging
 import pickle
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +115,27 @@ def pass_search_properties(searcher: Searcher, metric: Any, mode: Any, config: d
 
 
 def state_to_bytes(searcher: Searcher) -> bytes | None:
-    """What a searcher's ``save`` writes; None where it has none."""
+    """What a searcher's ``save`` writes; None, with a warning, where it cannot be saved."""
     with tempfile.TemporaryDirectory(prefix="searcher-") as folder:
         file = Path(folder, "state")
         try:
             searcher.save(file)
-        except NotImplementedError:
+        except OSError:
+            raise
+        except Exception as error:  # `save` is the user's code, or pickles what the user's code holds
+            _warn_unsaved(type(searcher).__name__, f"{type(error).__name__}: {error}")
             return None
         return file.read_bytes() if file.exists() else None
+
+
+@cache
+def _warn_unsaved(name: str, reason: str) -> None:
+    logger.warning(
+        "The state of %s cannot be saved (%s): after a restart of the sweep it starts afresh. "
+        "Implement `save(checkpoint_path)` and `restore(checkpoint_path)`.",
+        name,
+        reason,
+    )
 
 
 def state_from_bytes(searcher: Searcher, state: bytes | None) -> None:

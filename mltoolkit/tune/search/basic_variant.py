@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from mltoolkit.tune.search._global_random import draw_seed, mix, seeded_globals
 from mltoolkit.tune.search._nested import copy_containers
@@ -73,7 +74,7 @@ class BasicVariantGenerator(SearchAlgorithm):
         self.max_concurrent = max_concurrent
         self._points = copy_containers(list(points_to_evaluate or []))
         self._constant = constant_grid_search
-        self._random_state = random_state
+        self._random_state = _checked(random_state)
         self._spec: dict[str, Any] | None = None
         self._calls_functions = False
         self._num_samples: int | None = None
@@ -130,7 +131,10 @@ class BasicVariantGenerator(SearchAlgorithm):
         self._exhausted = False
         if self._seed is None:
             own = self._random_state
-            self._seed = own if isinstance(own, int) else draw_seed() if seed is None else seed
+            if own is None:
+                self._seed = draw_seed() if seed is None else seed
+            else:
+                self._seed = own if isinstance(own, int) else crc32(repr(RandomSource(own).get_state()).encode())
 
     @property
     def total_samples(self) -> int | None:
@@ -241,6 +245,15 @@ class BasicVariantGenerator(SearchAlgorithm):
             self._made += 1
             self._variants_made += 1
         return variant
+
+
+def _checked(random_state: Any) -> Any:
+    """An int as a plain one; a generator, or None, as it is."""
+    if random_state is None:
+        return None
+    if hasattr(random_state, "__index__") and not isinstance(random_state, bool):
+        return int(random_state)
+    return RandomSource(random_state).rng
 
 
 def _may_call(value: Any) -> bool:

@@ -51,6 +51,10 @@ class ConcurrencyLimiter(SearcherWrapper):
         self.cached_results: dict[str, tuple[dict[str, Any] | None, bool]] = {}
         self._limit_concurrency = not searcher.set_max_concurrency(max_concurrent)
 
+    def get_state(self) -> dict[str, Any]:
+        """Which trials run, and what the searcher has not been told yet. The limit is the constructor's."""
+        return {"live_trials": self.live_trials, "cached_results": self.cached_results}
+
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """Take the limit of another limiter around this one, in place of its own."""
         self.max_concurrent = max_concurrent

@@ -594,14 +594,21 @@ def _equal(a: Any, b: Any) -> bool:
 def _takes_config(func: Callable[..., Any]) -> bool:
     try:
         signature = inspect.signature(func)
-    except ValueError:  # builtins without a signature, such as `random.random`
+    except ValueError:  # builtins without a signature
         return False
-    for given in (1, 0):
-        try:
-            signature.bind(*[None] * given)
-        except TypeError:
-            continue
-        return bool(given)
-    raise ValueError(
-        f"A function given to `sample_from` must take one argument (the configuration) or none, got {func!r}."
-    )
+    takes_one = _can_be_called(signature, None)
+    takes_none = _can_be_called(signature)
+    if not takes_one and not takes_none:
+        raise ValueError(
+            f"A function given to `sample_from` must take one argument (the configuration) or none, got {func!r}."
+        )
+    # The optional arguments of compiled functions, such as `numpy.random.rand`, mean something else.
+    return takes_one and not (takes_none and inspect.isbuiltin(func))
+
+
+def _can_be_called(signature: inspect.Signature, *arguments: Any) -> bool:
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True

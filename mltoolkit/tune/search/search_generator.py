@@ -17,8 +17,8 @@ from mltoolkit.tune.search.searcher import Searcher, check_metric_and_mode, chec
 from mltoolkit.tune.search.variant_generator import (
     flatten_resolved_vars,
     format_path,
-    parse_spec_vars,
     resolve_functions,
+    unresolved_values,
 )
 
 __all__ = ["SearchGenerator"]
@@ -74,10 +74,10 @@ class SearchGenerator(SearchAlgorithm):
         if not isinstance(config, dict):
             raise TypeError(f"`param_space` must be a dict, got {type(config).__name__}: {config!r}.")
         space = copy_containers(config)
-        _, domains, grids = parse_spec_vars(space)
-        functions = [(path, domain) for path, domain in domains if domain.is_function()]
+        found = unresolved_values(space)
+        functions = [(path, domain) for path, domain in found if domain.is_function()]
+        searched = [(path, domain) for path, domain in found if not domain.is_function()]
         taken = pass_search_properties(self.searcher, metric, mode, _without(space, functions), **spec)
-        searched = grids + [(path, domain) for path, domain in domains if not domain.is_function()]
         if not taken and searched:
             raise ValueError(
                 f"{_name(self.searcher)} has a search space of its own, or takes none, but `param_space` holds a value "
@@ -170,8 +170,7 @@ class SearchGenerator(SearchAlgorithm):
 
     def _check_resolved(self, config: dict[str, Any]) -> None:
         functions = {path for path, _ in self._functions}
-        _, domains, grids = parse_spec_vars(config)
-        for path, domain in domains + grids:
+        for path, domain in unresolved_values(config):
             if path not in functions or not domain.is_function():
                 raise ValueError(
                     f"{_name(self.searcher)} suggested no value for {format_path(path)!r}, which is {domain!r}."

@@ -61,6 +61,10 @@ class Searcher:
     FINISHED: ClassVar[str] = "FINISHED"
     CKPT_FILE_TMPL: ClassVar[str] = "searcher-state-{}.pkl"
 
+    # For subclasses that do not call `__init__`.
+    _metric: Any = None
+    _mode: Any = None
+
     def __init__(self, metric: Metric | None = None, mode: Metric | None = None) -> None:
         check_metric_and_mode(metric, mode)
         self._metric = metric

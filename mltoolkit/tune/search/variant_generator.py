@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mltoolkit.tune.search._nested import assign_value, copy_containers, flatten, get_value, unflatten
 from mltoolkit.tune.search._samplers import RandomSource
-from mltoolkit.tune.search._spec_view import RecursiveDependencyError, SpecView
+from mltoolkit.tune.search._spec_view import RecursiveDependencyError, SpecView, plain
 from mltoolkit.tune.search.sample import Categorical, Domain, as_list
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ __all__ = [
     "parse_spec_vars",
     "resolve_functions",
     "unflatten",
+    "unresolved_values",
 ]
 
 logger = logging.getLogger(__name__)
@@ -190,6 +191,11 @@ def parse_spec_vars(spec: dict[str, Any]) -> tuple[list[tuple[Path, Any]], Found
     return resolved, [(path, value) for path, value in found if not value.is_grid()], grids
 
 
+def unresolved_values(spec: Any) -> Found:
+    """What is to be resolved in a nested specification: path and domain of each, in order."""
+    return _find(spec)
+
+
 def is_unresolved(value: Any) -> bool:
     """Whether a value is a grid, a distribution or a function to be resolved (not whether it holds one)."""
     return isinstance(value, Domain) or is_grid(value)
@@ -282,7 +288,7 @@ def resolve_functions(spec: dict[str, Any], functions: Found, *, partial: bool =
         for path, function in waiting:
             view = SpecView(spec.get("config", spec), is_unresolved)
             try:
-                value = copy_containers(function.sample(view))
+                value = plain(function.sample(view))
             except RecursiveDependencyError as error:
                 left.append((path, function))
                 reasons.append(error)
