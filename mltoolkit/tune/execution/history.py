@@ -81,7 +81,7 @@ def apply_event(trial: Trial, event: dict[str, Any], *, trusted: bool = False) -
         trial.start_time = trial.start_time or event.get("time")
     elif kind == "checkpoint":
         checkpoint = Checkpoint(os.path.join(trial.path, event["name"]))
-        trial.add_checkpoint(checkpoint, event["metrics"])
+        trial.add_checkpoint(checkpoint, event.get("metrics", trial.last_result))
     elif kind == "removed":
         trial.drop_checkpoint(os.path.join(trial.path, event["name"]))
     elif kind == "reset":
@@ -92,6 +92,12 @@ def apply_event(trial: Trial, event: dict[str, Any], *, trusted: bool = False) -
     elif kind == "failure":
         trial.status = Trial.PENDING
         trial.num_failures += 1 if event["counted"] else 0
+    elif kind == "revive":
+        trial.status = Trial.PENDING
+        trial.error = trial.end_time = None
+        trial.num_failures = 0
+        if not event["keep_checkpoints"]:
+            trial.checkpoints = []
     elif kind == "end":
         trial.status = event["status"]
         trial.end_time = event.get("time")

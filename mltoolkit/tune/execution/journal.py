@@ -11,11 +11,12 @@ Events (key ``event``):
 ``trial``       a configuration was created: ``trial_id``, ``config``, ``evaluated_params``, ``experiment_tag``, ...
 ``start``       a trial runs: ``iteration`` it goes on from, ``location``
 ``result``      a trial reported: ``result``
-``checkpoint``  a checkpoint of a trial is complete: ``name`` of its folder, ``metrics`` at that time
+``checkpoint``  a checkpoint of a trial is complete: ``name`` of its folder; ``metrics`` if they are another trial's
 ``removed``     a checkpoint is no longer kept: ``name``
 ``reset``       a scheduler gave a trial another configuration
 ``wait``        a trial left its slot: ``status`` is ``PAUSED`` or ``PENDING``
 ``failure``     a trial failed and will be tried again: ``error``
+``revive``      a restored sweep runs a trial again that had failed: ``keep_checkpoints``
 ``end``         a trial ended: ``status``, ``reason``, ``error``
 ==============  ======================================================================================================
 
@@ -27,15 +28,17 @@ the user may write.
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 
-from mltoolkit.tune.error import StorageError
+from mltoolkit.tune.error import StorageError, TuneError
 
 __all__ = ["FILE_NAME", "Journal", "decode_config", "encode_config", "read_events", "to_json"]
 
@@ -54,16 +57,19 @@ class Journal:
     ------
     StorageError
         If the file cannot be opened or written; what was written before stays readable.
+    TuneError
+        If another process writes it: one experiment is run by one driver.
     """
 
     def __init__(self, experiment_path: str | os.PathLike[str]) -> None:
         self.path = Path(experiment_path) / FILE_NAME
         try:
-            _cut_torn_line(self.path)
-            # Unbuffered: an event is in the kernel's hands when `append` returns, so it survives the driver.
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            _lock(descriptor, self.path)
+            _cut_torn_line(self.path)
         except OSError as error:
             raise self._failure(error) from error
+        # Unbuffered: an event is in the kernel's hands when `append` returns, so it survives the driver.
         self._file = os.fdopen(descriptor, "ab", buffering=0)
 
     @property
@@ -83,6 +89,15 @@ class Journal:
         except OSError as error:
             raise self._failure(error) from error
 
+    def begin_anew(self) -> None:
+        """Put what is there aside, under the time of its last event, and start an empty journal."""
+        if not self.position:
+            return
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(self.path.stat().st_mtime))
+        self.path.rename(self.path.with_name(f"experiment_state-{stamp}-{os.getpid()}.jsonl"))
+        self.close()
+        self.__init__(self.path.parent)  # type: ignore[misc]
+
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
         self._file.close()
@@ -94,15 +109,17 @@ class Journal:
         )
 
 
-def read_events(experiment_path: str | os.PathLike[str], start: int = 0) -> Iterator[dict[str, Any]]:
+def read_events(
+    experiment_path: str | os.PathLike[str], start: int = 0, stop: int | None = None
+) -> Iterator[dict[str, Any]]:
     """Read an experiment's events in order.
 
     Parameters
     ----------
     experiment_path : path-like
         Folder of the experiment.
-    start : int
-        Byte to begin at.
+    start, stop : int
+        Bytes between which to read; to the end by default.
 
     Yields
     ------
@@ -115,9 +132,11 @@ def read_events(experiment_path: str | os.PathLike[str], start: int = 0) -> Iter
     """
     with open(Path(experiment_path) / FILE_NAME, "rb") as file:
         file.seek(start)
+        position = start
         for line in file:
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") or (stop is not None and position >= stop):
                 return
+            position += len(line)
             try:
                 event = json.loads(line)
             except ValueError:
@@ -143,12 +162,21 @@ def encode_config(config: dict[str, Any]) -> dict[str, Any]:
         exact = False
     if exact:
         return {"config": json.loads(text)}
-    return {"config": json.loads(text), "config_pickle": base64.b64encode(cloudpickle.dumps(config)).decode()}
+    try:
+        data = cloudpickle.dumps(config)
+    except Exception:  # references into shared memory, which no file can keep
+        return {"config": json.loads(text), "config_pickle": None}
+    return {"config": json.loads(text), "config_pickle": base64.b64encode(data).decode()}
 
 
 def decode_config(event: dict[str, Any], *, trusted: bool) -> dict[str, Any]:
     """The configuration that :func:`encode_config` wrote; its readable form where the file is not trusted."""
     if trusted and "config_pickle" in event:
+        if event["config_pickle"] is None:
+            raise TuneError(
+                f"The configuration of trial {event['trial_id']} holds objects that cannot be kept in a file, such as "
+                "ObjectRefs, so the trial cannot be restored. Give such objects with `tune.with_parameters`."
+            )
         config: dict[str, Any] = cloudpickle.loads(base64.b64decode(event["config_pickle"]))
         return config
     return dict(event["config"])
@@ -171,6 +199,18 @@ def _with_string_keys(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_with_string_keys(v) for v in value]
     return value
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Hold the file until it is closed, however the process ends."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise TuneError(
+            f"The experiment in {path.parent} is being run by another sweep. Wait until it has ended, or give this one "
+            "another `name`."
+        ) from None
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -1,0 +1,157 @@
+"""Checkpoints on their way from a trial's process to the experiment's folder and back.
+
+A process that sees the driver's folder copies into it. One that does not (another host, no shared filesystem) puts the
+files into the object store, from where the driver writes them: no shared filesystem is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mltoolkit
+from mltoolkit.train import Checkpoint
+
+__all__ = ["PackedFolder", "StorageMarker", "install", "pack", "persist", "unpack"]
+
+_CHUNK_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class StorageMarker:
+    """Tells a process whether it sees the same folder as the driver: a file with a random name.
+
+    Equal paths are no proof, since every host has its own ``/home`` or ``/tmp``.
+    """
+
+    path: str
+
+    @classmethod
+    def create(cls, experiment_path: Path) -> StorageMarker:
+        """Leave a marker in the folder."""
+        path = experiment_path / f".seen-{uuid.uuid4().hex}"
+        path.touch(mode=0o600)
+        return cls(str(path))
+
+    def is_visible(self) -> bool:
+        """Whether this process sees the folder."""
+        return os.path.exists(self.path)
+
+    def remove(self) -> None:
+        """Take the marker away."""
+        try:
+            os.unlink(self.path)
+        except OSError:
+            pass
+
+
+@dataclass(frozen=True)
+class PackedFolder:
+    """The files of a folder in the object store.
+
+    Attributes
+    ----------
+    files : list of (str, list of ObjectRef)
+        Relative path and contents, in chunks.
+    """
+
+    files: list[tuple[str, list[mltoolkit.ObjectRef]]]
+
+
+def pack(folder: str | os.PathLike[str]) -> PackedFolder:
+    """Put a folder's files into the object store."""
+    files = []
+    for root, _, names in os.walk(folder):
+        for name in sorted(names):
+            path = os.path.join(root, name)
+            chunks = []
+            with open(path, "rb") as file:
+                while data := file.read(_CHUNK_BYTES):
+                    chunks.append(mltoolkit.put(data))
+            files.append((os.path.relpath(path, folder), chunks))
+    return PackedFolder(files)
+
+
+def unpack(packed: PackedFolder, folder: str | os.PathLike[str]) -> None:
+    """Write a packed folder; it appears complete or not at all."""
+
+    def write(target: str) -> None:
+        for relative, chunks in packed.files:
+            path = os.path.normpath(os.path.join(target, relative))
+            if not path.startswith(target + os.sep):
+                raise ValueError(f"A packed checkpoint holds the path {relative!r}, which leads out of its folder.")
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                for chunk in chunks:
+                    file.write(mltoolkit.get(chunk))
+
+    _appear(folder, write)
+
+
+def install(source: str | os.PathLike[str], folder: str | os.PathLike[str], *, link: bool = False) -> None:
+    """Copy a folder; it appears complete or not at all.
+
+    With ``link`` its files are hard links where the filesystem has them: for copies of kept checkpoints, which nobody
+    changes.
+    """
+    copy = _link_or_copy if link else shutil.copy2
+
+    def write(target: str) -> None:
+        for entry in os.scandir(source):
+            destination = os.path.join(target, entry.name)
+            if entry.is_dir():
+                shutil.copytree(entry.path, destination, symlinks=True, copy_function=copy)
+            else:
+                copy(entry.path, destination)
+
+    _appear(folder, write)
+
+
+def persist(checkpoint: Checkpoint, folder: str, *, shared: bool) -> PackedFolder | None:
+    """Keep a reported checkpoint in ``folder``, or pack it where the process cannot see the experiment."""
+    with checkpoint.as_directory() as source:
+        if not os.path.isdir(source):
+            raise FileNotFoundError(
+                f"The reported checkpoint {source} is no folder. Write the files first, then report "
+                "`Checkpoint.from_directory(folder)`."
+            )
+        if not shared:
+            return pack(source)
+        install(source, folder)
+        return None
+
+
+def _link_or_copy(source: str, destination: str) -> str:
+    try:
+        os.link(source, destination)
+    except OSError:
+        shutil.copy2(source, destination)
+    return destination
+
+
+def _appear(folder: str | os.PathLike[str], write: Callable[[str], None]) -> None:
+    """Write beside the folder's place and rename, so that a crash leaves no half of it."""
+    folder = os.path.abspath(folder)
+    parent = os.path.dirname(folder)
+    os.makedirs(parent, exist_ok=True)
+    incoming = tempfile.mkdtemp(prefix=".incoming-", dir=parent)
+    try:
+        write(incoming)
+        os.chmod(incoming, 0o755 & ~_umask())
+        if os.path.lexists(folder):  # of a run that died between writing it and noting it down
+            shutil.rmtree(folder)
+        os.rename(incoming, folder)
+    except BaseException:
+        shutil.rmtree(incoming, ignore_errors=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

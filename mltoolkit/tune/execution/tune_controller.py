@@ -1,0 +1,686 @@
+"""The controller of a sweep: it starts trials, writes down what they report, and carries out what is decided."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mltoolkit
+from mltoolkit import exceptions
+from mltoolkit.train import Checkpoint
+from mltoolkit.tune.callback import CallbackList
+from mltoolkit.tune.context import TuneContext
+from mltoolkit.tune.error import MissingMetricError, StorageError, TuneError
+from mltoolkit.tune.execution._checkpoint_io import StorageMarker, pack
+from mltoolkit.tune.execution._interrupt import InterruptGuard
+from mltoolkit.tune.execution._messages import Assignment, Outcome, SavedCheckpoint
+from mltoolkit.tune.execution._settings import SweepSettings
+from mltoolkit.tune.execution._slots import Slot, SlotPool
+from mltoolkit.tune.execution._snapshot import SnapshotWriter
+from mltoolkit.tune.execution._storage import TrialStorage
+from mltoolkit.tune.execution._sweep import DONE, Sweep
+from mltoolkit.tune.execution.placement_groups import PlacementGroupFactory
+from mltoolkit.tune.experiment.naming import dirname_of, tag_of
+from mltoolkit.tune.experiment.trial import Trial
+from mltoolkit.tune.progress_reporter import ProgressReporter
+from mltoolkit.tune.result import EPISODES_TOTAL, TIME_TOTAL_S, TIMESTEPS_TOTAL, TRAINING_ITERATION
+from mltoolkit.tune.schedulers.trial_scheduler import TrialScheduler
+from mltoolkit.tune.trainable.util import resources_of
+
+__all__ = ["TuneController"]
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.2
+_DRAIN_S = 5.0
+_END_S = 30.0
+_NODE_LOSSES = 3
+_PROGRESS = (TRAINING_ITERATION, TIME_TOTAL_S, TIMESTEPS_TOTAL, EPISODES_TOTAL)
+
+
+class TuneController:
+    """Runs one sweep on the calling thread.
+
+    Also what schedulers act through: see :class:`mltoolkit.tune.schedulers.trial_scheduler.Controller`.
+
+    Parameters
+    ----------
+    settings : SweepSettings
+    sweep : Sweep
+        New, or as it was restored.
+    storage : TrialStorage
+    reporter : ProgressReporter
+    callback_state : dict, optional
+        Of a restored sweep's callbacks.
+    """
+
+    def __init__(
+        self,
+        settings: SweepSettings,
+        sweep: Sweep,
+        storage: TrialStorage,
+        reporter: ProgressReporter,
+        callback_state: dict[Any, Any] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._sweep = sweep
+        self._storage = storage
+        self._reporter = reporter
+        self._callback_state = callback_state
+        self._callbacks = CallbackList(settings.callbacks)
+        self._snapshots = SnapshotWriter(settings, storage.journal)
+        self._marker = StorageMarker.create(settings.experiment_path)
+        self._slots = SlotPool(self._marker)
+        self._slot_of: dict[str, Slot] = {}
+        self._pending: dict[mltoolkit.ObjectRef, tuple[Slot, Callable[[Slot, mltoolkit.ObjectRef], None], float]] = {}
+        self._trainable = mltoolkit.put(settings.trainable)
+        self._is_class = isinstance(settings.trainable, type)
+        self._reuse = settings.reuse_actors if settings.reuse_actors is not None else not self._is_class
+        self._prefix = uuid.uuid4().hex[:5]
+        self._iteration = 0
+        self._next_index = 1 + max((t.index for t in sweep.trials.values()), default=-1)
+        self._resets: set[str] = set()
+        self._stops: set[str] = set()
+        self._pauses: set[str] = set()
+        self._lost_nodes: dict[str, int] = {}
+        self._resources: dict[str, PlacementGroupFactory] = {}
+        self._closing = False
+        self._failed_fast: Trial | None = None
+        self.interrupted = False
+
+    # ---- what schedulers may ask -------------------------------------------------------------------------------------
+
+    def get_trials(self) -> Sequence[Trial]:
+        """All trials so far."""
+        return list(self._sweep.trials.values())
+
+    def get_live_trials(self) -> Sequence[Trial]:
+        """Those that have neither finished nor failed."""
+        return list(self._sweep.live.values())
+
+    def get_trial(self, trial_id: str) -> Trial | None:
+        """The trial of an id."""
+        return self._sweep.trials.get(trial_id)
+
+    @property
+    def search_alg(self) -> Any:
+        """The search algorithm."""
+        return self._settings.search_alg
+
+    def total_resources(self) -> dict[str, float]:
+        """What the cluster has."""
+        return dict(self._slots.totals())
+
+    def stop_trial(self, trial: Trial) -> None:
+        """End a trial for good."""
+        if trial.is_finished:
+            return
+        slot = self._slot_of.get(trial.trial_id)
+        if slot is None:
+            self._end_trial(trial, "removed")
+        else:
+            self._stops.add(trial.trial_id)
+
+    def pause_trial(self, trial: Trial, should_checkpoint: bool = True) -> None:
+        """Take a running trial off its slot, at its next result where it is not at one."""
+        slot = self._slot_of.get(trial.trial_id)
+        if slot is None or trial.is_finished:
+            return
+        if slot.at_rest:
+            if should_checkpoint:
+                self.save_trial(trial)
+            self._put_off(trial, Trial.PAUSED)
+        else:
+            self._pauses.add(trial.trial_id)
+
+    def resume_trial(self, trial: Trial) -> None:
+        """Let a paused trial be chosen again."""
+        if trial.status == Trial.PAUSED:
+            self._note_wait(trial, Trial.PENDING)
+
+    def save_trial(self, trial: Trial) -> Checkpoint | None:
+        """A checkpoint of a trial as it is now."""
+        slot = self._slot_of.get(trial.trial_id)
+        if self._is_class and slot is not None and slot.at_rest:
+            last = trial.checkpoints[-1][1] if trial.checkpoints else {}
+            if last.get(TRAINING_ITERATION) != trial.last_result.get(TRAINING_ITERATION):
+                self._take_checkpoint(trial, mltoolkit.get(slot.actor.save.remote()))
+        return trial.checkpoint
+
+    def reset_trial(
+        self,
+        trial: Trial,
+        config: dict[str, Any],
+        checkpoint: Checkpoint | None = None,
+        tag: str | None = None,
+        resources: PlacementGroupFactory | None = None,
+    ) -> None:
+        """Let a trial go on with another configuration, from a checkpoint."""
+        if checkpoint is not None and checkpoint is not trial.checkpoint:
+            # A copy of its own: the donor may delete its checkpoint before this trial has read it.
+            donor = next(
+                (t for t in self._sweep.trials.values() if any(c is checkpoint for c, _ in t.checkpoints)), None
+            )
+            metrics = next((m for c, m in donor.checkpoints if c is checkpoint), {}) if donor else {}
+            self._storage.adopt_checkpoint(trial, checkpoint, metrics)
+        if resources is not None:
+            self._resources[trial.trial_id] = resources
+            trial.placement_group_factory = resources
+        trial.config = config
+        if tag is not None:
+            trial.experiment_tag = tag
+        self._storage.note_reset(trial)
+        if trial.trial_id in self._slot_of:
+            self._resets.add(trial.trial_id)
+
+    # ---- the loop ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run the sweep to its end.
+
+        Raises
+        ------
+        TuneError
+            If it cannot go on: results that cannot be written, a metric that no trial reports, a callback that raised.
+        """
+        settings = self._settings
+        self._callbacks.setup(
+            settings.stopper,
+            settings.num_samples,
+            settings.search_alg.total_samples,
+            experiment_path=settings.experiment_path,
+            metric=settings.metric,
+            mode=settings.mode,
+        )
+        if self._callback_state:
+            self._callbacks.set_state(self._callback_state)
+        self._snapshots.write(self._callbacks)
+        with InterruptGuard() as guard:
+            try:
+                for trial in self._sweep.pending_revivals:
+                    self._sweep.revive(trial, self)
+                for trial, reason in self._sweep.owed:
+                    self._end_trial(trial, reason)
+                while self._turn(guard):
+                    pass
+                self._drain(guard)
+            finally:
+                self._slots.close_all()
+                self._marker.remove()
+        self._snapshots.write(self._callbacks)
+        self._callbacks.on_experiment_end(self.get_trials())
+        self._report(done=True)
+        failed = self._failed_fast
+        if failed is not None and settings.failure_config.fail_fast == "raise" and failed.error is not None:
+            raise failed.error
+
+    def _turn(self, guard: InterruptGuard) -> bool:
+        """One turn: fill the slots, wait for something to happen, handle it. False when the sweep is over."""
+        if guard.requested:
+            self.interrupted = True
+            return False
+        if self._failed_fast is not None or self._settings.stopper.stop_all():
+            return False
+        trials = self._trials_list()
+        self._callbacks.on_step_begin(self._iteration, trials)
+        self._fill()
+        if not self._pending and self._is_over():
+            return False
+        self._report()
+        for ref in self._ready():
+            self._handle(ref)
+            if guard.requested:
+                break
+        self._check_deadlines()
+        self._snapshots.write_if_due(self._callbacks)
+        self._callbacks.on_step_end(self._iteration, self._trials_list())
+        self._iteration += 1
+        return True
+
+    def _trials_list(self) -> list[Trial]:
+        return list(self._sweep.trials.values()) if len(self._callbacks) else []
+
+    def _is_over(self) -> bool:
+        if self._sweep.live:
+            waiting = ", ".join(f"{t} ({t.status})" for t in list(self._sweep.live.values())[:5])
+            raise TuneError(
+                f"{type(self._settings.scheduler).__name__} lets nothing run, though {len(self._sweep.live)} trials "
+                f"wait: {waiting}. Nothing that could change its mind is under way; this is a fault of the scheduler."
+            )
+        if not self._settings.search_alg.is_finished():
+            raise TuneError(
+                f"{type(getattr(self.search_alg, 'searcher', self.search_alg)).__name__} gives no configuration and is not finished, though no trial "
+                "is under way whose result it could wait for."
+            )
+        return True
+
+    def _ready(self) -> list[mltoolkit.ObjectRef]:
+        """The calls that have returned, waiting a moment for the first."""
+        refs = list(self._pending)
+        if not refs:
+            return []
+        ready, others = mltoolkit.wait(refs, num_returns=1, timeout=_POLL_S)
+        if ready and others:
+            ready += mltoolkit.wait(others, num_returns=len(others), timeout=0)[0]
+        return ready
+
+    def _handle(self, ref: mltoolkit.ObjectRef) -> None:
+        entry = self._pending.pop(ref, None)
+        if entry is not None:  # else its slot was closed by what was handled just before
+            slot, react, _ = entry
+            react(slot, ref)
+
+    def _expect(
+        self,
+        slot: Slot,
+        ref: mltoolkit.ObjectRef,
+        react: Callable[[Slot, mltoolkit.ObjectRef], None],
+        timeout: float = float("inf"),
+    ) -> None:
+        self._pending[ref] = (slot, react, time.monotonic() + timeout)
+
+    def _check_deadlines(self) -> None:
+        now = time.monotonic()
+        for slot in [slot for slot, _, deadline in self._pending.values() if deadline < now]:
+            self._close(slot)
+
+    def _report(self, done: bool = False) -> None:
+        trials = list(self._sweep.trials.values())
+        if self._reporter.should_report(trials, done=done):
+            self._reporter.report(trials, done, self._settings.scheduler.debug_string())
+
+    # ---- starting trials ---------------------------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        """Start what can be started."""
+        limit = self._settings.max_concurrent
+        while not limit or len(self._slot_of) < limit:
+            trial = self._next_trial()
+            if trial is None or not self._place(trial):
+                break
+        if self._settings.search_alg.is_finished() and len(self._slot_of) >= len(self._sweep.live):
+            for slot in [s for s in self._slots if s.is_idle]:
+                self._close(slot)
+
+    def _next_trial(self) -> Trial | None:
+        """The trial to start next: one that waits, or a new one while there is room for it."""
+        chosen = self._settings.scheduler.choose_trial_to_run(self)
+        while chosen is None:
+            if not self._slots_left() or not self._create_trial():
+                return None
+            chosen = self._settings.scheduler.choose_trial_to_run(self)
+        return chosen
+
+    def _slots_left(self) -> bool:
+        """Whether there is room for a trial like the last one: suggestions are drawn no earlier than needed."""
+        if any(slot.is_idle for slot in self._slots) or not self._sweep.trials:
+            return True
+        last = next(reversed(self._sweep.trials.values()))
+        return self._slots.has_room(self._resources_of(last))
+
+    def _create_trial(self) -> bool:
+        settings = self._settings
+        if settings.search_alg.is_finished():
+            return False
+        trial_id = f"{self._prefix}_{self._next_index:05d}"
+        suggestion = settings.search_alg.next_suggestion(trial_id)
+        if suggestion is None:
+            return False
+        index = self._next_index
+        self._next_index += 1
+        trial = Trial(
+            trial_id=trial_id,
+            trainable_name=settings.trainable_name,
+            config=suggestion.config,
+            index=index,
+            evaluated_params=suggestion.evaluated_params,
+            experiment_tag=tag_of(index, suggestion.evaluated_params),
+            experiment_path=settings.experiment_path,
+            seed=None if settings.seed is None else _trial_seed(settings.seed, index),
+        )
+        if settings.trial_name_creator is not None:
+            trial.custom_name = settings.trial_name_creator(trial)
+        creator = settings.trial_dirname_creator or dirname_of
+        trial.dirname = creator(trial)
+        self._resources_of(trial)
+        self._storage.note_created(trial)
+        if settings.restore_from is not None:
+            self._storage.adopt_checkpoint(trial, Checkpoint.from_directory(settings.restore_from), {})
+        self._sweep.add(trial, self)
+        return True
+
+    def _resources_of(self, trial: Trial) -> PlacementGroupFactory:
+        known = self._resources.get(trial.trial_id)
+        if known is None:
+            asked = self._settings.resources
+            if callable(asked):
+                asked = asked(trial.config)
+            known = asked or resources_of(self._settings.trainable, trial.config)
+            known = known or PlacementGroupFactory([{"CPU": 1}])
+            self._resources[trial.trial_id] = trial.placement_group_factory = known
+        return known
+
+    def _place(self, trial: Trial) -> bool:
+        """Put a trial into a slot; False if there is no room."""
+        resources = self._resources_of(trial)
+        slot = self._slots.idle(resources)
+        while slot is None and not self._slots.has_room(resources):
+            other = next((s for s in self._slots if s.is_idle), None)
+            if other is None:
+                return False
+            self._close(other)
+        self._claim(trial)
+        if slot is not None:
+            slot.trial = trial
+            self._slot_of[trial.trial_id] = slot
+            self._begin(slot, trial)
+        else:
+            slot = self._slots.open(resources)
+            slot.trial = trial
+            self._slot_of[trial.trial_id] = slot
+            hello = slot.actor.hello.remote()
+            self._expect(slot, hello, self._on_hello)
+            # Local mode answers at once, from the driver itself, which can be one trial's process at a time.
+            if len(self._slots) == 1 and mltoolkit.wait([hello], timeout=0)[0] and _is_here(hello):
+                self._slots.limit = 1
+        return True
+
+    def _claim(self, trial: Trial) -> None:
+        trial.status = Trial.RUNNING
+        self._resets.discard(trial.trial_id)
+
+    def _on_hello(self, slot: Slot, ref: mltoolkit.ObjectRef) -> None:
+        trial = slot.trial
+        assert trial is not None
+        try:
+            slot.info = mltoolkit.get(ref)
+        except exceptions.RayError as error:
+            if isinstance(error, (exceptions.ActorUnschedulableError, exceptions.ActorPlacementGroupRemoved)):
+                self._failed_fast = trial  # no trial of this shape can ever run
+            self._fail_trial(trial, slot, error)
+            return
+        self._begin(slot, trial)
+
+    def _begin(self, slot: Slot, trial: Trial) -> None:
+        """Send a trial to its process."""
+        settings = self._settings
+        info = slot.info
+        assert info is not None
+        trial.location = f"{info.hostname}:{info.pid}"
+        trial.start_time = trial.start_time or time.time()
+        checkpoint = trial.checkpoint
+        progress: dict[str, Any] = {}
+        if trial.checkpoints:
+            progress = {k: v for k, v in trial.checkpoints[-1][1].items() if k in _PROGRESS}
+        self._storage.note_started(trial, progress.get(TRAINING_ITERATION, 0))
+        task = Assignment(
+            context=TuneContext(
+                settings.name, trial.trial_id, str(trial), trial.path, trial.placement_group_factory, trial.seed
+            ),
+            trainable=self._trainable,
+            config=trial.config,
+            metric=settings.metric if isinstance(settings.metric, str) else None,
+            checkpoint=checkpoint and (checkpoint.path if info.shares_storage else pack(checkpoint.path)),
+            progress=progress,
+            checkpoint_index=self._storage.next_checkpoint_index(trial),
+            checkpoint_frequency=settings.checkpoint_config.checkpoint_frequency,
+            checkpoint_at_end=bool(settings.checkpoint_config.checkpoint_at_end),
+            log_files=settings.log_files,
+            change_directory=settings.change_directory,
+            reuse=self._reuse,
+        )
+        self._expect(slot, slot.actor.begin.remote(task), self._on_outcome)
+        slot.at_rest = False
+        self._callbacks.on_trial_start(self._iteration, self._trials_list(), trial)
+        if checkpoint is not None:
+            self._callbacks.on_trial_restore(self._iteration, self._trials_list(), trial)
+
+    # ---- what trials report ------------------------------------------------------------------------------------------
+
+    def _on_outcome(self, slot: Slot, ref: mltoolkit.ObjectRef) -> None:
+        trial = slot.trial
+        assert trial is not None
+        try:
+            outcome: Outcome = mltoolkit.get(ref)
+        except StorageError:
+            raise  # the sweep stops: what cannot be written would be lost
+        except exceptions.RayError as error:
+            self._fail_trial(trial, slot, error)
+            return
+        slot.at_rest = True
+        try:
+            self._on_report(slot, trial, outcome)
+        except MissingMetricError as error:
+            if self._sweep.misnamed_metric:
+                raise
+            self._fail_trial(trial, slot, error)
+        except exceptions.RayError as error:  # a scheduler wanted a checkpoint that the trial could not give
+            self._fail_trial(trial, slot, error)
+
+    def _on_report(self, slot: Slot, trial: Trial, outcome: Outcome) -> None:
+        result = outcome.result
+        if result is None:
+            self._sweep.check_final(trial)
+            self._end_trial(trial, "done")
+            return
+        result["experiment_tag"] = trial.experiment_tag
+        self._storage.note_result(trial, result)
+        result["config"] = trial.config
+        trial.update_last_result(result)
+        self._callbacks.on_trial_result(self._iteration, self._trials_list(), trial, result)
+        if outcome.checkpoint is not None:
+            self._take_checkpoint(trial, outcome.checkpoint)
+        decision = self._sweep.judge(trial, result, self)
+        if self._slot_of.get(trial.trial_id) is not slot:
+            return  # the scheduler paused it itself
+        if decision == DONE or trial.trial_id in self._stops or decision == TrialScheduler.STOP:
+            if self._is_class and self._settings.checkpoint_config.checkpoint_at_end:
+                self.save_trial(trial)
+            self._end_trial(trial, "done" if decision == DONE else "stopped")
+        elif decision == TrialScheduler.PAUSE or trial.trial_id in self._pauses:
+            self.pause_trial(trial)
+        elif trial.trial_id in self._resets:
+            self._restart(slot, trial)
+        elif decision in (TrialScheduler.CONTINUE, TrialScheduler.NOOP):
+            slot.at_rest = False
+            self._expect(slot, slot.actor.advance.remote(), self._on_outcome)
+        else:
+            raise TuneError(
+                f"{type(self._settings.scheduler).__name__}.on_trial_result returned {decision!r}; allowed are "
+                "TrialScheduler.CONTINUE, PAUSE, STOP and NOOP."
+            )
+
+    def _take_checkpoint(self, trial: Trial, saved: SavedCheckpoint) -> None:
+        self._storage.keep_checkpoint(trial, saved)
+        checkpoint = trial.checkpoint
+        assert checkpoint is not None
+        self._callbacks.on_trial_save(self._iteration, self._trials_list(), trial)
+        self._callbacks.on_checkpoint(self._iteration, self._trials_list(), trial, checkpoint)
+
+    def _restart(self, slot: Slot, trial: Trial) -> None:
+        """Go on with the configuration that a scheduler gave, in the same process where that may be."""
+        self._resets.discard(trial.trial_id)
+        if slot.resources == self._resources_of(trial) and (self._reuse or not self._is_class):
+            self._begin(slot, trial)
+        else:
+            self._put_off(trial, Trial.PENDING)
+
+    # ---- how trials leave their slots --------------------------------------------------------------------------------
+
+    def _put_off(self, trial: Trial, status: str) -> None:
+        self._note_wait(trial, status)
+        self._free(trial)
+
+    def _note_wait(self, trial: Trial, status: str) -> None:
+        self._storage.note_wait(trial, status)
+        trial.status = status
+
+    def _end_trial(self, trial: Trial, reason: str, error: BaseException | None = None) -> None:
+        """A trial ends: written down, told to those who decide, and its slot freed."""
+        status = Trial.ERROR if reason == "error" else Trial.TERMINATED
+        self._storage.note_end(trial, status, reason, error)
+        self._sweep.end(trial, reason, self)
+        trial.status = status
+        trial.end_time = time.time()
+        self._free(trial, finished=trial.last_result.get("done", False) and not self._is_class)
+        self._resources.pop(trial.trial_id, None)
+        if reason == "error":
+            self._callbacks.on_trial_error(self._iteration, self._trials_list(), trial)
+        else:
+            self._callbacks.on_trial_complete(self._iteration, self._trials_list(), trial)
+
+    def _free(self, trial: Trial, finished: bool = False) -> None:
+        """Take a trial off its slot: the process ends it, then waits for another one or ends as well."""
+        slot = self._slot_of.pop(trial.trial_id, None)
+        for marks in (self._resets, self._stops, self._pauses):
+            marks.discard(trial.trial_id)
+        if slot is None:
+            return
+        slot.trial = None
+        slot.at_rest = False
+        info, slot.info = slot.info, None  # not idle before the process says so
+        if finished and self._reuse:
+            slot.info = info
+            return
+
+        def ended(slot: Slot, ref: mltoolkit.ObjectRef) -> None:
+            try:
+                mltoolkit.get(ref)
+            except exceptions.RayError as error:
+                # The trial has ended with all its results; what its clean-up did cannot change that.
+                logger.warning("Trial %s failed while it was cleaned up: %s", trial, error)
+                self._close(slot)
+                return
+            if self._reuse:
+                slot.info = info
+            else:
+                self._close(slot)
+
+        self._expect(slot, slot.actor.end.remote(), ended, _END_S)
+
+    def _close(self, slot: Slot) -> None:
+        for ref in [ref for ref, (owner, _, _) in self._pending.items() if owner is slot]:
+            del self._pending[ref]
+        if slot.trial is not None:
+            self._slot_of.pop(slot.trial.trial_id, None)
+            slot.trial = None
+        self._slots.close(slot)
+
+    def _fail_trial(self, trial: Trial, slot: Slot, error: BaseException) -> None:
+        """A trial raised or its process died: try again where that is wanted, else it has failed."""
+        info = slot.info
+        self._close(slot)
+        failures = self._settings.failure_config
+        if isinstance(error, exceptions.RayActorError) and info is not None and self._is_lost(info.node_id):
+            # Not the trial's fault: the sweep finishes with all its samples, other nodes take over.
+            lost = self._lost_nodes[trial.trial_id] = self._lost_nodes.get(trial.trial_id, 0) + 1
+            if lost <= _NODE_LOSSES:
+                self._retry(trial, error, counted=False)
+                return
+        may_retry = failures.max_failures < 0 or trial.num_failures < failures.max_failures
+        if may_retry and self._failed_fast is None and not isinstance(error, MissingMetricError):
+            trial.num_failures += 1
+            self._retry(trial, error, counted=True)
+            return
+        trial.num_failures += 1
+        trial.error = error
+        if failures.fail_fast:
+            self._failed_fast = trial
+        self._end_trial(trial, "error", error)
+
+    def _retry(self, trial: Trial, error: BaseException, *, counted: bool) -> None:
+        self._storage.note_failure(trial, error, counted=counted)
+        for marks in (self._resets, self._stops, self._pauses):
+            marks.discard(trial.trial_id)
+        trial.status = Trial.PENDING
+        self._callbacks.on_trial_recover(self._iteration, self._trials_list(), trial)
+
+    @staticmethod
+    def _is_lost(node_id: str) -> bool:
+        return all(node["NodeID"] != node_id or not node["Alive"] for node in mltoolkit.nodes())
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+
+    def _drain(self, guard: InterruptGuard) -> None:
+        """End what still runs: each trial at its next result, or after a few seconds.
+
+        An interrupted sweep leaves its trials to be gone on with; one that has met its end ends them for good.
+        """
+        deadline = time.monotonic() + _DRAIN_S
+        for trial in [t for t in self._sweep.live.values() if t.trial_id not in self._slot_of]:
+            self._leave(trial)
+        try:
+            while self._pending and time.monotonic() < deadline:
+                for ref in self._ready():
+                    slot, react, _ = self._pending.pop(ref)
+                    if react == self._on_outcome:
+                        self._take_last(slot, ref)
+                    elif slot.trial is not None:
+                        self._close(slot)
+                    else:
+                        react(slot, ref)
+                for slot in [s for s in self._slots if s.trial is not None and s.info is None]:
+                    trial = slot.trial
+                    self._close(slot)
+                    if trial is not None:
+                        self._leave(trial)
+        except KeyboardInterrupt:
+            self.interrupted = True
+        for trial in list(self._sweep.live.values()):
+            self._leave(trial)
+
+    def _take_last(self, slot: Slot, ref: mltoolkit.ObjectRef) -> None:
+        trial = slot.trial
+        assert trial is not None
+        try:
+            outcome: Outcome = mltoolkit.get(ref)
+        except exceptions.RayError as error:
+            self._fail_trial(trial, slot, error)
+            return
+        slot.at_rest = True
+        result = outcome.result
+        if result is not None:
+            result["experiment_tag"] = trial.experiment_tag
+            self._storage.note_result(trial, result)
+            result["config"] = trial.config
+            trial.update_last_result(result)
+            self._callbacks.on_trial_result(self._iteration, self._trials_list(), trial, result)
+            if outcome.checkpoint is not None:
+                self._take_checkpoint(trial, outcome.checkpoint)
+        if result is None or result.get("done"):
+            self._end_trial(trial, "done")
+            return
+        if self._is_class and (self.interrupted or self._settings.checkpoint_config.checkpoint_at_end):
+            try:
+                self.save_trial(trial)
+            except (exceptions.RayError, NotImplementedError):
+                pass  # it cannot be saved: it will begin anew
+        self._leave(trial)
+
+    def _leave(self, trial: Trial) -> None:
+        """A trial that the end of the sweep found unfinished."""
+        if trial.is_finished:
+            return
+        if self.interrupted or self._failed_fast is not None:
+            if trial.status == Trial.RUNNING:
+                self._put_off(trial, Trial.PENDING)
+            self._sweep.live.pop(trial.trial_id, None)
+        else:
+            self._end_trial(trial, "sweep")
+
+
+def _is_here(hello: mltoolkit.ObjectRef) -> bool:
+    try:
+        return bool(mltoolkit.get(hello).pid == os.getpid())
+    except exceptions.RayError:
+        return False  # whoever waits for it gets the error
+
+
+def _trial_seed(seed: int, index: int) -> int:
+    """A seed of its own for each trial, the same in each run of the sweep and whatever the concurrency."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:4], "little")

@@ -1,0 +1,63 @@
+"""Keys that Tune itself adds to results, under Ray's names."""
+
+from __future__ import annotations
+
+__all__ = [
+    "AUTO_RESULT_KEYS",
+    "DEFAULT_METRIC",
+    "DONE",
+    "EPISODES_THIS_ITER",
+    "EPISODES_TOTAL",
+    "EPISODE_REWARD_MEAN",
+    "EXPERIMENT_TAG",
+    "HOSTNAME",
+    "NODE_IP",
+    "PID",
+    "SHOULD_CHECKPOINT",
+    "TIMESTEPS_THIS_ITER",
+    "TIMESTEPS_TOTAL",
+    "TIME_THIS_ITER_S",
+    "TIME_TOTAL_S",
+    "TRAINING_ITERATION",
+    "TRIAL_ID",
+]
+
+DONE = "done"
+SHOULD_CHECKPOINT = "should_checkpoint"
+TRAINING_ITERATION = "training_iteration"
+TIME_THIS_ITER_S = "time_this_iter_s"
+TIME_TOTAL_S = "time_total_s"
+TIMESTEPS_THIS_ITER = "timesteps_this_iter"
+TIMESTEPS_TOTAL = "timesteps_total"
+EPISODES_THIS_ITER = "episodes_this_iter"
+EPISODES_TOTAL = "episodes_total"
+EPISODE_REWARD_MEAN = "episode_reward_mean"
+TRIAL_ID = "trial_id"
+EXPERIMENT_TAG = "experiment_tag"
+HOSTNAME = "hostname"
+NODE_IP = "node_ip"
+PID = "pid"
+
+DEFAULT_METRIC = "_metric"
+"""Name of the metric of a trainable that gives a bare number, where the sweep names none."""
+
+AUTO_RESULT_KEYS = (
+    TRAINING_ITERATION,
+    TIME_TOTAL_S,
+    TIME_THIS_ITER_S,
+    TIMESTEPS_TOTAL,
+    EPISODES_TOTAL,
+    DONE,
+    TRIAL_ID,
+    EXPERIMENT_TAG,
+    HOSTNAME,
+    NODE_IP,
+    PID,
+    "checkpoint_dir_name",
+    "config",
+    "date",
+    "iterations_since_restore",
+    "time_since_restore",
+    "timestamp",
+)
+"""Keys of a result that no user's metric has."""
