@@ -189,7 +189,7 @@ class Checkpoint:
         return checkpoint
 
     def _keep_while_used(self, folder: str) -> None:
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        weakref.finalize(self, _remove_own, folder, os.getpid())
         self._is_temporary = True
 
     _is_temporary = False
@@ -236,7 +236,7 @@ class Checkpoint:
                 text = Path(file).read_bytes()
             else:
                 text = self._filesystem.cat_file(file)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self._check_exists()
             return {}
         try:
@@ -336,6 +336,11 @@ class Checkpoint:
             # Its folder ends with this object and may be out of reach of the process that reads it: send what it holds.
             return (_temporary, (type(self), _read_files(self.path)))
         return (_refer, (type(self), self.path, self._filesystem))
+
+
+def _remove_own(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # a forked copy of the object must not take the folder from under the original
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _refer(cls: type[Checkpoint], path: str, filesystem: Any) -> Checkpoint:

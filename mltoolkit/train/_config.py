@@ -270,12 +270,13 @@ class RunConfig:
 
     def _check_storage(self) -> None:
         if self.local_dir is not None:
-            if self.storage_path not in (DEFAULT_STORAGE_PATH, None, self.local_dir):
+            given = {os.fspath(path) for path in (self.storage_path, self.local_dir) if path is not None}
+            if len(given - {DEFAULT_STORAGE_PATH}) > 1:
                 raise ValueError(
                     f"`RunConfig` got storage_path={self.storage_path!r} and local_dir={self.local_dir!r}, which are "
                     "two names for one thing. Give `storage_path` alone."
                 )
-            self.storage_path = self.local_dir
+            self.storage_path, self.local_dir = self.local_dir, None
         if self.storage_filesystem is not None:
             raise NotImplementedError(
                 f"`RunConfig.storage_filesystem={self.storage_filesystem!r}` is not supported: state is appended to "

@@ -161,6 +161,9 @@ class Result:
                 f"`storage_filesystem={storage_filesystem!r}` is not supported. Copy the folder to a local disk."
             )
         folder = Path(path).expanduser().absolute()
+        recorded = _from_journal(folder)
+        if recorded is not None:
+            return recorded
         results = read_results(folder)
         metrics = dict(results[-1]) if results else {}
         if metrics and "config" not in metrics:
@@ -193,6 +196,21 @@ class Result:
         margin = " " * indent
         lines = ",\n".join(f"{margin}  {name}={value!r}" for name, value in shown.items())
         return f"{margin}{type(self).__name__}(\n{lines}\n{margin})"
+
+
+def _from_journal(folder: Path) -> Result | None:
+    """What the journal of its experiment says of a trial, where there is one."""
+    from mltoolkit.tune.execution.journal import FILE_NAME
+
+    if not (folder.parent / FILE_NAME).exists():
+        return None
+    from mltoolkit.tune.analysis import ExperimentAnalysis
+    from mltoolkit.tune.result_grid import ResultGrid
+
+    for result in ResultGrid(ExperimentAnalysis(folder.parent)):
+        if result.path is not None and os.path.basename(result.path) == folder.name:
+            return result
+    return None
 
 
 def _stored_error(folder: Path) -> BaseException | None:

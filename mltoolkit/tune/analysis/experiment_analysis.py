@@ -188,12 +188,13 @@ class ExperimentAnalysis:
             if not self._source.is_complete:
                 self._check_last_is_best(metric, mode)
         results = self._source.results()
+        is_stored = self._source.folder is not None
         rows = []
         for trial in self.trials:
             row = best_row(results.get(trial.trial_id, []), metric, mode)
             if row is not None:
                 row.pop("config", None)  # an empty one
-                rows.append(row | config_columns(trial) | {"logdir": trial.path})
+                rows.append(row | config_columns(trial) | {"logdir": trial.path if is_stored else None})
         return make_table(rows)
 
     def get_all_configs(self, prefix: bool = False) -> dict[str, dict[str, Any]]:

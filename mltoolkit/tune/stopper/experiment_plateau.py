@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import bisect
 import math
-import statistics
 from typing import Any
 
 from mltoolkit.tune.error import MissingMetricError
 from mltoolkit.tune.search._nested import lookup
+from mltoolkit.tune.stopper._deviation import deviation
 from mltoolkit.tune.stopper.stopper import Stopper
 
 __all__ = ["ExperimentPlateauStopper"]
-
-_ABSENT = object()
 
 
 class ExperimentPlateauStopper(Stopper):
@@ -60,20 +58,22 @@ class ExperimentPlateauStopper(Stopper):
         self._patience = patience
         self._iterations = 0
         self._top_values: list[float] = []
+        self._has_plateaued = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether the experiment, and so this trial, is to end."""
-        value = lookup(result, self._metric, _ABSENT)
-        if value is _ABSENT:
+        value = lookup(result, self._metric)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise MissingMetricError(
-                f"ExperimentPlateauStopper watches the metric {self._metric!r}, which trial {trial_id} did not report. "
-                f"It reported {', '.join(map(repr, result))}."
+                f"ExperimentPlateauStopper watches the metric {self._metric!r}, for which trial {trial_id} reported "
+                f"no number but {value!r}. It reported {', '.join(map(repr, result))}."
             )
-        if value == value:  # NaN is not among the best
+        if not math.isnan(value):  # NaN is not among the best
             bisect.insort(self._top_values, value)
             surplus = slice(self._top, None) if self._mode == "min" else slice(None, -self._top)
             del self._top_values[surplus]
-        self._iterations = self._iterations + 1 if self.has_plateaued() else 0
+            self._has_plateaued = len(self._top_values) == self._top and deviation(self._top_values) <= self._std
+        self._iterations = self._iterations + 1 if self._has_plateaued else 0
         return self.stop_all()
 
     def has_plateaued(self) -> bool:
@@ -83,10 +83,8 @@ class ExperimentPlateauStopper(Stopper):
         -------
         bool
         """
-        if len(self._top_values) < self._top or any(map(math.isinf, self._top_values)):
-            return False
-        return statistics.pstdev(self._top_values) <= self._std
+        return self._has_plateaued
 
     def stop_all(self) -> bool:
         """Whether they have been for long enough."""
-        return self.has_plateaued() and self._iterations >= self._patience
+        return self._has_plateaued and self._iterations >= self._patience

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter, deque
 from typing import Any
 
 from mltoolkit.tune.search._nested import lookup
+from mltoolkit.tune.stopper._deviation import deviation
 from mltoolkit.tune.stopper.stopper import Stopper
 
 __all__ = ["TrialPlateauStopper"]
@@ -76,15 +76,8 @@ class TrialPlateauStopper(Stopper):
                 return False
             if self._mode == "max" and value < self._metric_threshold:
                 return False
-        return _deviation(recent) < self._std
+        return deviation(recent) < self._std
 
     def stop_all(self) -> bool:
         """False."""
         return False
-
-
-def _deviation(values: deque[Any]) -> float:
-    try:
-        return statistics.pstdev(values)
-    except (AttributeError, OverflowError, ValueError):  # infinite values, which older Pythons meet with any of these
-        return float("inf")
