@@ -603,7 +603,8 @@ def _takes_config(func: Callable[..., Any]) -> bool:
             f"A function given to `sample_from` must take one argument (the configuration) or none, got {func!r}."
         )
     # The optional arguments of compiled functions, such as `numpy.random.rand`, mean something else.
-    return takes_one and not (takes_none and inspect.isbuiltin(func))
+    compiled = inspect.isroutine(func) and not inspect.isfunction(getattr(func, "__func__", func))
+    return takes_one and not (takes_none and compiled)
 
 
 def _can_be_called(signature: inspect.Signature, *arguments: Any) -> bool:

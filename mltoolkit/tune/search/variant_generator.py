@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from mltoolkit.tune.search._names import flatten_resolved_vars, format_path, format_vars, path_key
 from mltoolkit.tune.search._nested import assign_value, copy_containers, flatten, get_value, unflatten
 from mltoolkit.tune.search._samplers import RandomSource
 from mltoolkit.tune.search._spec_view import RecursiveDependencyError, SpecView, plain
@@ -187,7 +187,7 @@ def parse_spec_vars(spec: dict[str, Any]) -> tuple[list[tuple[Path, Any]], Found
     found = _find(spec)
     unresolved = {path for path, _ in found}
     resolved = [(path, value) for path, value in _leaves(spec, ()) if path not in unresolved]
-    grids = sorted(((path, value) for path, value in found if value.is_grid()), key=lambda item: _path_key(item[0]))
+    grids = sorted(((path, value) for path, value in found if value.is_grid()), key=lambda item: path_key(item[0]))
     return resolved, [(path, value) for path, value in found if not value.is_grid()], grids
 
 
@@ -217,44 +217,6 @@ def has_unresolved_values(spec: dict[str, Any]) -> bool:
     True
     """
     return bool(_find(spec))
-
-
-def format_path(path: Path) -> str:
-    """The flat name of a path: ``"model/layers/0"``. A leading ``config`` is left out."""
-    return "/".join(map(str, path[1:] if len(path) > 1 and path[0] == "config" else path))
-
-
-def flatten_resolved_vars(resolved_vars: Mapping[Path, Any]) -> dict[str, Any]:
-    """Chosen values under flat names (``"model/lr"``)."""
-    return {format_path(path): value for path, value in resolved_vars.items()}
-
-
-def format_vars(resolved_vars: Mapping[Any, Any]) -> str:
-    """Chosen values as the tag of a trial, fit for the name of a file.
-
-    Parameters
-    ----------
-    resolved_vars : dict
-        By path (tuples) or by flat name (``"model/lr"``).
-
-    Returns
-    -------
-    str
-        The last part of each name with its value, ordered by path, floats with four decimals. May be empty.
-
-    Examples
-    --------
-    >>> format_vars({("config", "model", "lr"): 0.1, ("config", "act"): "re/lu"})
-    'act=re_lu,lr=0.1000'
-    >>> format_vars({"model/lr": 0.1, "act": "re/lu"})
-    'act=re_lu,lr=0.1000'
-    """
-    by_path = {_as_path(name): value for name, value in resolved_vars.items()}
-    return ",".join(
-        f"{_clean(path[-1])}={_clean(by_path[path])}"
-        for path in sorted(by_path, key=_path_key)
-        if path not in _UNTAGGED
-    )
 
 
 def resolve_functions(spec: dict[str, Any], functions: Found, *, partial: bool = False) -> Vars:
@@ -331,7 +293,7 @@ def _variants(
     if not others:
         yield from _with_functions(spec, functions, constant, source)
         return
-    grids = sorted((item for item in others if item[1].is_grid()), key=lambda item: _path_key(item[0]))
+    grids = sorted((item for item in others if item[1].is_grid()), key=lambda item: path_key(item[0]))
     domains = [item for item in others if not item[1].is_grid()]
     kept: Vars = {}
     if constant and grids:
@@ -467,27 +429,3 @@ def _warn_of_given(value: Any, current: Any, path: Path) -> None:
         differs = current is not value
     if differs:
         logger.warning("The given value %r of %r replaces the constant %r.", value, format_path(path), current)
-
-
-_UNTAGGED = {("run",), ("env",), ("resources_per_trial",)}
-_NOT_IN_TAGS = re.compile(r"[^a-zA-Z0-9_-]+")
-
-
-def _clean(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    return _NOT_IN_TAGS.sub("_", str(value)).strip("_")
-
-
-def _as_path(name: Any) -> Path:
-    if isinstance(name, tuple):
-        return name
-    return tuple(int(part) if part.isdigit() else part for part in str(name).split("/"))
-
-
-def _path_key(path: Path) -> list[tuple[int, Any]]:
-    """Orders paths whose keys are of different types."""
-    return [
-        (0, part) if isinstance(part, (int, float)) else (1, part) if isinstance(part, str) else (2, repr(part))
-        for part in path
-    ]
