@@ -167,6 +167,8 @@ class SearchGenerator(SearchAlgorithm):
         self._made = state["made"]
         self._finished = state["finished"]
         state_from_bytes(self.searcher, within)
+        if within is None and self._seed is not None:
+            self.searcher.set_seed(self._seed)
 
     def _check_resolved(self, config: dict[str, Any]) -> None:
         functions = {path for path, _ in self._functions}
