@@ -378,3 +378,10 @@ def test_a_remainder_of_repeats_is_warned_of(caplog):
         assert not caplog.text
         generator(Repeater(RandomSearcher(), 3), num_samples=7)
     assert "7 is no multiple of repeat=3" in caplog.text
+
+
+def test_random_numbers_of_functions_follow_from_the_seed():
+    space = {"x": choice([1]), "noise": sample_from(lambda config: random.random())}
+    noise = [[s.config["noise"] for s in take(generator(RandomSearcher(), space, seed=seed))] for seed in (1, 1, 2)]
+    assert noise[0] == noise[1] != noise[2]
+    assert len(set(noise[0])) == 4
