@@ -228,9 +228,6 @@ class TuneReporterBase(ProgressReporter):
             infer_metrics(state, rows, self._infer_limit)
             if state.metric is None and self._mode and len(state.metrics) == 1:
                 state.decide_by(next(iter(state.metrics)), trials)
-        for group in state.new_errors:
-            if group.number < self._max_error_rows:
-                view.failure(group)
         if done:
             self._done = True
             view.finish(state, sys_info)

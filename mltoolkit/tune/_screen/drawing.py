@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mltoolkit.tune._screen.view import final_lines
@@ -12,12 +12,11 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from mltoolkit.tune._screen.columns import Column, Table
-    from mltoolkit.tune._screen.errors import ErrorGroup
     from mltoolkit.tune._screen.state import SweepState
     from mltoolkit.tune._screen.view import View
     from mltoolkit.tune.experiment.trial import Trial
 
-__all__ = ["STYLES", "failure_lines", "fitted_table", "print_final", "print_rows", "print_text"]
+__all__ = ["STYLES", "fitted_table", "print_errors", "print_final", "print_rows", "print_text"]
 
 STYLES = {"RUNNING": "green", "PAUSED": "yellow", "PENDING": "dim", "TERMINATED": "", "ERROR": "red"}
 _GAP = 2
@@ -70,11 +69,12 @@ def _columns(dropped: int) -> str:
     return f"{dropped} more column{'s' if dropped > 1 else ''}" if dropped else ""
 
 
-def failure_lines(group: ErrorGroup) -> Iterator[tuple[str, str]]:
-    """The lines about an error, each with its style."""
-    yield f"Trial {group.first} failed: {group.summary}", "bold red"
-    if group.text and group.text != group.summary:
-        yield "\n".join(f"  {line}" for line in group.text.splitlines()), ""
+def print_errors(console: Console, view: View, state: SweepState) -> None:
+    """Print the tracebacks of errors of a new kind."""
+    for group in view.new_errors(state):
+        print_text(console, f"Trial {group.first} failed: {group.summary}", "bold red")
+        if group.text and group.text != group.summary:
+            print_text(console, "\n".join(f"  {line}" for line in group.text.splitlines()))
 
 
 def print_final(console: Console, view: View, state: SweepState) -> None:

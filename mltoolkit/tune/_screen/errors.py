@@ -61,10 +61,12 @@ class ErrorGroups:
 
     def add(self, trial: Trial) -> ErrorGroup:
         """Count a failed trial; the group it belongs to has ``count`` 1 if its error is a new one."""
-        summary, text, key = _described(trial.get_error())
-        group = self._groups.get(key)
+        error = trial.get_error()
+        kind = _kind(error)
+        group = self._groups.get(kind)
         if group is None:
-            group = self._groups[key] = ErrorGroup(trial, summary, text, len(self._groups))
+            group = ErrorGroup(trial, _summary(error), traceback_of(error), len(self._groups))
+            self._groups[kind] = group
         else:
             group.count += 1
             if len(group.others) < _KEPT_NAMES:
@@ -73,7 +75,7 @@ class ErrorGroups:
 
     def find(self, trial: Trial) -> ErrorGroup | None:
         """The group of trials that failed like this one, if there is one already."""
-        return self._groups.get(_described(trial.get_error())[2])
+        return self._groups.get(_kind(trial.get_error()))
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -87,28 +89,42 @@ def traceback_of(error: BaseException | None) -> str:
     """The traceback of a trial's error where it was raised, which may have been in another process."""
     if error is None:
         return ""
-    remote = getattr(error, "traceback_str", "")
-    if isinstance(remote, str) and remote.strip():
-        return remote.strip()
+    remote = _remote(error)
+    if remote:
+        return remote
     if error.__traceback__ is None and error.__cause__ is None:
         return "".join(traceback.format_exception_only(error)).strip()
     return "".join(traceback.format_exception(error)).strip()
 
 
-def _described(error: BaseException | None) -> tuple[str, str, tuple[str, str]]:
-    """Summary and traceback of an error, and what it has in common with others of its kind."""
-    text = traceback_of(error)
-    summary = _summary(error, text)
-    places = _LOCATION.findall(text)
-    kind = summary.partition(":")[0]
-    return summary, text, (kind, ":".join(places[-1]) if places else _VARYING.sub("#", summary))
+def _kind(error: BaseException | None) -> tuple[str, str]:
+    """What errors of one kind have in common: the type, and the line that raised or else the message."""
+    if error is None:
+        return "", ""
+    remote = _remote(error)
+    if remote:
+        places = _LOCATION.findall(remote)
+        if places:
+            return type(error).__name__, ":".join(places[-1])
+    step = error.__traceback__
+    if step is None:
+        return type(error).__name__, _VARYING.sub("#", _summary(error))
+    while step.tb_next is not None:
+        step = step.tb_next
+    return type(error).__name__, f"{step.tb_frame.f_code.co_filename}:{step.tb_lineno}"
 
 
-def _summary(error: BaseException | None, text: str) -> str:
+def _remote(error: BaseException) -> str:
+    text = getattr(error, "traceback_str", "")
+    return text.strip() if isinstance(text, str) else ""
+
+
+def _summary(error: BaseException | None) -> str:
     if error is None:
         return "error not recorded"
-    if getattr(error, "traceback_str", ""):
-        lines = [line for line in text.splitlines() if line and not line[0].isspace()]
+    remote = _remote(error)
+    if remote:
+        lines = [line for line in remote.splitlines() if line and not line[0].isspace()]
         return lines[-1].strip() if lines else type(error).__name__
     message = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

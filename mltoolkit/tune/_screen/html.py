@@ -34,10 +34,10 @@ _STYLE = """
   background: rgba(128, 128, 128, 0.25); margin-right: 0.8em}
 .mltk-tune .bar div {height: 100%}
 .mltk-tune .dim {opacity: 0.65}
-.mltk-tune table {border-collapse: collapse; margin: 0.6em 0; font-size: 1em}
-.mltk-tune th {text-align: left; font-weight: 600; border-bottom: 1px solid rgba(128, 128, 128, 0.5)}
-.mltk-tune th, .mltk-tune td {padding: 0.15em 1.2em 0.15em 0; white-space: nowrap; background: transparent}
-.mltk-tune .num {text-align: right; font-variant-numeric: tabular-nums}
+.mltk-tune table {border-collapse: collapse; margin: 0.6em 0; font-size: inherit; color: inherit}
+.mltk-tune th {font-weight: 600; border-bottom: 1px solid rgba(128, 128, 128, 0.5)}
+.mltk-tune th, .mltk-tune td {padding: 0.15em 1.2em 0.15em 0; white-space: nowrap; background: transparent; text-align: left}
+.mltk-tune th.num, .mltk-tune td.num {text-align: right}
 .mltk-tune td.num, .mltk-tune td.name {font-family: monospace}
 .mltk-tune pre {margin: 0.2em 0 0.6em 0; padding: 0.5em; overflow: auto; max-height: 20em; font-size: 0.9em;
   background: rgba(128, 128, 128, 0.12); color: inherit}
@@ -73,9 +73,6 @@ class NotebookView(View):
     def line(self, text: str) -> None:
         """Print a line under the display."""
         self._print(text)
-
-    def failure(self, group: ErrorGroup) -> None:
-        """Nothing to do: the display lists the errors."""
 
     def close(self) -> None:
         """Nothing to do: what was shown stays."""
@@ -150,7 +147,8 @@ def _failure(group: ErrorGroup) -> str:
     repeats = f"<div>{escape(group.repeats())}</div>" if group.count > 1 else ""
     text = f"<pre>{escape(group.text)}</pre>" if group.text else ""
     head = f"<summary><b style='color: {_COLOURS['ERROR']}'>{escape(str(group.first))} failed:</b> {escape(group.summary)}</summary>"
-    return f"<details open>{head}{text}{repeats}</details>"
+    opened = "" if group.number else " open"  # the first traceback; the others at a click
+    return f"<details{opened}>{head}{text}{repeats}</details>"
 
 
 def _as_text(view: View, state: SweepState) -> str:
@@ -158,5 +156,5 @@ def _as_text(view: View, state: SweepState) -> str:
     from rich.console import Console
 
     text = io.StringIO()
-    print_final(Console(file=text, width=150, color_system=None), view, state)
+    print_final(Console(file=text, width=150, color_system=None, force_jupyter=False), view, state)
     return text.getvalue().strip()

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mltoolkit.tune._screen.columns import duration
-from mltoolkit.tune._screen.drawing import failure_lines, print_final, print_rows, print_text
+from mltoolkit.tune._screen.drawing import print_errors, print_final, print_rows, print_text
 from mltoolkit.tune._screen.state import SweepState
 from mltoolkit.tune._screen.view import View, ViewSettings, best_text, counts_text, progress_text
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from mltoolkit.tune._screen.errors import ErrorGroup
 
 __all__ = ["PlainView"]
 
@@ -39,27 +37,21 @@ class PlainView(View):
         self._console = console
         self._started = False
         self._best: float | None = None
-        self._last_line = -1e9
+        self._last_line: float | None = None
 
     def update(self, state: SweepState, info: Sequence[str]) -> None:
         """Print a line if there is news."""
-        if not self._started:
-            self._started = True
-            self._print(_start_line(state))
-            for text in info:
-                self._print(text)
+        self._news(state, info)
         if self.settings.tables:
             self._print(f"{duration(state.elapsed_s)}  {progress_text(state)} ({counts_text(state)})")
             print_rows(self._console, self, state.rows(self.settings.max_progress_rows), state)
             return
         now = time.monotonic()
-        quiet = now - self._last_line
+        if self._last_line is None:
+            self._last_line = now - _BEST_EVERY_S  # the first result may be told at once
         improved = state.best_value is not None and state.best_value != self._best
         wait = _BEST_EVERY_S if improved else _STATUS_EVERY_S
-        if quiet < max(wait, _SHARE * state.elapsed_s) or not (improved or state.number):
-            return
-        if not improved and self._last_line < 0:
-            self._last_line = now - _BEST_EVERY_S  # nothing to say at the very start
+        if now - self._last_line < max(wait, _SHARE * state.elapsed_s):
             return
         self._last_line = now
         self._best = state.best_value
@@ -68,19 +60,22 @@ class PlainView(View):
 
     def finish(self, state: SweepState, info: Sequence[str]) -> None:
         """Print the final table and the summary."""
+        self._news(state, ())
         print_final(self._console, self, state)
 
     def line(self, text: str) -> None:
         """Print a line."""
         self._print(text)
 
-    def failure(self, group: ErrorGroup) -> None:
-        """Print a traceback."""
-        for text, _ in failure_lines(group):
-            self._print(text)
-
     def close(self) -> None:
         """Nothing to do: what was shown stays."""
+
+    def _news(self, state: SweepState, info: Sequence[str]) -> None:
+        if not self._started and state.number:
+            self._started = True
+            for text in (_start_line(state), *info):
+                self._print(text)
+        print_errors(self._console, self, state)
 
     def _print(self, text: str) -> None:
         print_text(self._console, text)
@@ -89,5 +84,5 @@ class PlainView(View):
 def _start_line(state: SweepState) -> str:
     goal = f", {state.metric} to be {'maximised' if state.mode == 'max' else 'minimised'}" if state.mode else ""
     where = f", results in {state.folder}" if state.folder else ""
-    trials = f"{state.total} trials" if state.total else "trials without end"
-    return f"Sweep of {trials}{goal if state.metric else ''}{where}"
+    trials = f" of {state.total} trials" if state.total else ""
+    return f"Sweep{trials}{goal if state.metric else ''}{where}"

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mltoolkit.tune._screen.columns import duration
-from mltoolkit.tune._screen.drawing import STYLES, failure_lines, fitted_table, print_final, print_text
+from mltoolkit.tune._screen.drawing import STYLES, fitted_table, print_errors, print_final, print_text
 from mltoolkit.tune._screen.state import SHOWN_ORDER, SweepState
 from mltoolkit.tune._screen.view import View, ViewSettings, best_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-
-    from mltoolkit.tune._screen.errors import ErrorGroup
 
 __all__ = ["TerminalView"]
 
@@ -39,6 +37,7 @@ class TerminalView(View):
 
     def update(self, state: SweepState, info: Sequence[str]) -> None:
         """Draw the state over the one before."""
+        print_errors(self._console, self, state)
         if self._live is None:
             from rich.live import Live
 
@@ -52,16 +51,12 @@ class TerminalView(View):
     def finish(self, state: SweepState, info: Sequence[str]) -> None:
         """Replace the live part by the final table and the summary."""
         self.close()
+        print_errors(self._console, self, state)
         print_final(self._console, self, state)
 
     def line(self, text: str) -> None:
         """Print a line above the live part."""
         print_text(self._console, text)
-
-    def failure(self, group: ErrorGroup) -> None:
-        """Print a traceback above the live part."""
-        for text, style in failure_lines(group):
-            print_text(self._console, text, style)
 
     def close(self) -> None:
         """Take the live part away and give the cursor back."""

@@ -56,12 +56,12 @@ class View(ABC):
         """Show an event."""
 
     @abstractmethod
-    def failure(self, group: ErrorGroup) -> None:
-        """Show an error of a kind that was not shown yet."""
-
-    @abstractmethod
     def close(self) -> None:
         """Leave the screen in order; harmless when it is already."""
+
+    def new_errors(self, state: SweepState) -> list[ErrorGroup]:
+        """Errors of kinds that came up since the last update, unless there were very many kinds before."""
+        return [group for group in state.new_errors if group.number < self.settings.max_error_rows]
 
     def table(self, trials: Sequence[Trial], state: SweepState) -> Table:
         """The trials under the columns that were asked for."""
