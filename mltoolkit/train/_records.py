@@ -49,8 +49,11 @@ def read_results(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     if (folder / PROGRESS_FILE).exists():
         with open(folder / PROGRESS_FILE, newline="") as file:
             return [_typed_row(row) for row in csv.DictReader(file) if None not in row.values()]
-    what = "holds neither" if folder.is_dir() else "is not there; a trial's folder holds"
-    raise FileNotFoundError(f"No results of a trial: {folder} {what} {RESULT_FILE} nor {PROGRESS_FILE}.")
+    if folder.is_dir():
+        raise FileNotFoundError(f"No results of a trial: {folder} holds neither {RESULT_FILE} nor {PROGRESS_FILE}.")
+    raise FileNotFoundError(
+        f"No results of a trial: {folder} is not there; a trial's folder holds {RESULT_FILE} or {PROGRESS_FILE}."
+    )
 
 
 def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

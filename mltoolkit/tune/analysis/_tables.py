@@ -13,7 +13,7 @@ from mltoolkit.tune.search._nested import flatten, get_value
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["best_row", "config_columns", "flat_result", "make_table", "trial_table"]
+__all__ = ["config_columns", "flat_result", "make_table", "trial_row", "trial_table"]
 
 
 def flat_result(result: dict[str, Any]) -> dict[str, Any]:
@@ -24,21 +24,31 @@ def flat_result(result: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in result.items() if name not in nested} | flatten(nested)
 
 
-def config_columns(trial: Trial) -> dict[str, Any]:
-    """The configuration under names such as ``"config/model/lr"``.
+def config_columns(config: dict[str, Any], drawn: Iterable[str]) -> dict[str, Any]:
+    """A configuration under names such as ``"config/model/lr"``.
 
     A list is one value, as in Ray. The elements of one that the search space drew are there as well, under their
     positions, ``"config/model/layers/0"``: they are what the trials differ in.
+
+    Parameters
+    ----------
+    config : dict
+    drawn : iterable of str
+        Flat names of what the search space drew, such as ``"model/layers/0"``.
+
+    Returns
+    -------
+    dict
     """
-    columns = flatten({"config": trial.config}) if trial.config else {}
-    for name in trial.evaluated_params:
+    columns = flatten({"config": config}) if config else {}
+    for name in drawn:
         column = f"config/{name}"
         if column in columns:
             continue
         try:
-            columns[column] = get_value(trial.config, _as_path(trial.config, name))
+            columns[column] = get_value(config, _as_path(config, name))
         except (KeyError, IndexError, TypeError):
-            continue  # the trainable's or a scheduler's configuration no longer has that place
+            continue  # a configuration that a scheduler changed may no longer have that place
     return columns
 
 
@@ -64,21 +74,24 @@ def trial_table(trial: Trial, results: list[dict[str, Any]]) -> pd.DataFrame:
     return make_table(rows)
 
 
-def best_row(results: list[dict[str, Any]], metric: str | None, mode: str | None) -> dict[str, Any] | None:
-    """The result with the best value of a metric, flat; the last one without a mode, or where none has that metric.
+def trial_row(
+    trial: Trial, results: list[dict[str, Any]], metric: str | None, mode: str | None
+) -> dict[str, Any] | None:
+    """One result of a trial, flat, with the configuration that it came from; None if it reported nothing.
 
-    All names that the trial ever reported are there, None where this result lacks them.
+    It is the result with the best value of a metric; the last one without a mode, or where none has a number for that
+    metric. All names that the trial ever reported are there, None where this result lacks them.
     """
     if not results:
         return None
     rows = [flat_result(result) for result in results]
-    chosen = rows[-1]
+    chosen = len(rows) - 1
     if metric is not None and mode is not None:
-        scored = [row for row in rows if _is_number(row.get(metric))]
+        scored = [number for number, row in enumerate(rows) if _is_number(row.get(metric))]
         if scored:
-            chosen = (max if mode == "max" else min)(scored, key=lambda row: row[metric])
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: chosen.get(name) for name in names}
+            chosen = (max if mode == "max" else min)(scored, key=lambda number: rows[number][metric])
+    row = {name: rows[chosen].get(name) for row in rows for name in row if name != "config"}
+    return row | config_columns(results[chosen].get("config") or trial.config, trial.evaluated_params)
 
 
 def make_table(rows: Iterable[dict[str, Any]], index: str | None = None) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mltoolkit.train import Checkpoint
 from mltoolkit.train._session import DEFAULT_METRIC
 from mltoolkit.tune.analysis._source import ExperimentSource, experiment_folder
-from mltoolkit.tune.analysis._tables import best_row, config_columns, flat_result, make_table, trial_table
+from mltoolkit.tune.analysis._tables import config_columns, flat_result, make_table, trial_row, trial_table
 from mltoolkit.tune.error import MissingMetricError
 from mltoolkit.tune.experiment.trial import Trial
 from mltoolkit.tune.search._nested import lookup
@@ -135,6 +135,7 @@ class ExperimentAnalysis:
     @property
     def best_result_df(self) -> pd.DataFrame:
         """The last result of the best trial as one row, named by the trial's id."""
+        self._need_defaults("best_result_df", "get_best_trial(metric, mode).last_result")
         return make_table([flat_result(self.best_result)], index="trial_id")
 
     # ---- all trials
@@ -191,10 +192,9 @@ class ExperimentAnalysis:
         is_stored = self._source.folder is not None
         rows = []
         for trial in self.trials:
-            row = best_row(results.get(trial.trial_id, []), metric, mode)
+            row = trial_row(trial, results.get(trial.trial_id, []), metric, mode)
             if row is not None:
-                row.pop("config", None)  # an empty one
-                rows.append(row | config_columns(trial) | {"logdir": trial.path if is_stored else None})
+                rows.append(row | {"logdir": trial.path if is_stored else None})
         return make_table(rows)
 
     def get_all_configs(self, prefix: bool = False) -> dict[str, dict[str, Any]]:
@@ -209,7 +209,9 @@ class ExperimentAnalysis:
         -------
         dict of str to dict
         """
-        return {trial.trial_id: config_columns(trial) if prefix else trial.config for trial in self.trials}
+        if not prefix:
+            return {trial.trial_id: trial.config for trial in self.trials}
+        return {trial.trial_id: config_columns(trial.config, trial.evaluated_params) for trial in self.trials}
 
     # ---- choosing
 
