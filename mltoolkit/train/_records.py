@@ -57,7 +57,9 @@ def read_results(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The records of a file of JSON lines; a last line that was not written to its end is left out.
+    """The records of a file of JSON lines; what was not written to its end is left out, with a line in the log.
+
+    Such a line comes last, or where a run that was killed was taken up again.
 
     Parameters
     ----------
@@ -66,24 +68,16 @@ def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-
-    Raises
-    ------
-    ValueError
-        If a line before the last is damaged; file and line are named.
     """
-    lines = Path(path).read_bytes().split(b"\n")
     records = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(Path(path).read_bytes().split(b"\n"), 1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
         except ValueError as error:
-            if number == len(lines):
-                logger.warning("The last line of %s was not written to its end and is left out.", path)
-                break
-            raise ValueError(f"{os.fspath(path)}, line {number} is not JSON: {error}") from error
+            logger.warning("Line %d of %s is damaged and left out: %s", number, path, error)
+            continue
         if isinstance(record, dict):
             records.append(record)
     return records

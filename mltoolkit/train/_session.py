@@ -198,10 +198,13 @@ def _plain(value: Any, name: str) -> Any:
         return value
     if kind is dict or isinstance(value, Mapping):
         return _plain_dict(value, name + "/")
-    if kind is list or kind is tuple:
-        return kind([item if type(item) in _SCALARS else _plain(item, name) for item in value])
+    if isinstance(value, (list, tuple)):
+        items = [item if type(item) in _SCALARS else _plain(item, name) for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
     if _is_single(value):
-        return _plain(value.item(), name)
+        item = value.item()
+        # numpy's extended precision has no counterpart and gives itself.
+        return _plain(item, name) if type(item) is not kind else float(item)
     for base in (bool, int, float, str):
         if isinstance(value, base):  # enumerations and the like
             return base.__str__(value) if base is str else base(value)

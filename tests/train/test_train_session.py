@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import enum
 import math
 import threading
@@ -173,6 +174,8 @@ def test_numpy_becomes_plain():
     assert {type(key) for key in plain} == {str}
     assert type(plain["nested"]["deep"]["x"]) is float
     assert [type(value) for value in (plain["list"][0], plain["list"][1][0])] == [int, float]
+    extended = plain_metrics({"x": np.longdouble(0.5)})["x"]
+    assert extended == 0.5 and type(extended) is float
     array = np.arange(3)
     assert plain_metrics({"many": array})["many"] is array
     assert plain_metrics(np.float32(0.5)) == {"_metric": 0.5}
@@ -191,6 +194,8 @@ def test_other_values():
     assert plain == {"color": 3, "name": "a", "3": math.inf, "True": "x"}
     assert (type(plain["color"]), type(plain["name"])) == (int, str)
     assert plain_metrics({"set": {1, 2}, "complex": 1j}) == {"set": {1, 2}, "complex": 1j}
+    point = collections.namedtuple("Point", "x y")(Color.RED, [Name.A])
+    assert repr(plain_metrics({"point": point})) == "{'point': (3, ['a'])}"
     assert math.isnan(plain_metrics({"nan": math.nan})["nan"])
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mltoolkit.train import Checkpoint
 from mltoolkit.train._session import DEFAULT_METRIC
 from mltoolkit.tune.analysis._source import ExperimentSource, experiment_folder
-from mltoolkit.tune.analysis._tables import config_columns, flat_result, make_table, trial_row, trial_table
+from mltoolkit.tune.analysis._tables import TrialTables, config_columns, flat_result, make_table, trial_row, trial_table
 from mltoolkit.tune.error import MissingMetricError
 from mltoolkit.tune.experiment.trial import Trial
 from mltoolkit.tune.search._nested import lookup
@@ -151,9 +152,12 @@ class ExperimentAnalysis:
         return make_table((flat_result(trial.last_result) for trial in self.trials if trial.last_result), "trial_id")
 
     @property
-    def trial_dataframes(self) -> dict[str, pd.DataFrame]:
-        """All results of each trial, by its id; empty where a trial reported none."""
-        return {trial.trial_id: self._trial_dataframe(trial) for trial in self.trials}
+    def trial_dataframes(self) -> Mapping[str, pd.DataFrame]:
+        """All results of each trial, by its id; empty where a trial reported none.
+
+        Tables are made as they are looked at, and are the same ones as long as the same object is used.
+        """
+        return TrialTables(self.trials, self._trial_dataframe)
 
     def dataframe(self, metric: str | None = None, mode: str | None = None) -> pd.DataFrame:
         """One result of each trial that reported any, with the configuration in columns such as ``"config/lr"``.

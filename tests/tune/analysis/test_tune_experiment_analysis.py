@@ -127,12 +127,14 @@ def test_ray_with_a_torn_last_line(ray_folder):
     assert [len(frames[name]) for name in RAY["order"]] == [3, 4, 2, 2]
 
 
-def test_ray_with_a_damaged_line_says_which(ray_folder):
+def test_ray_with_a_damaged_line_says_which(ray_folder, caplog):
     file = trial_folder(ray_folder, 0) / "result.json"
     lines = file.read_text().split("\n")
     file.write_text("\n".join([lines[0], lines[1][:50], *lines[2:]]))
-    with pytest.raises(ValueError, match=r"result.json, line 2 is not JSON"):
-        ExperimentAnalysis(ray_folder)
+    frame = ExperimentAnalysis(ray_folder).trial_dataframes[RAY["order"][0]]
+    assert list(frame["training_iteration"]) == [1, 3, 4]
+    [record] = caplog.records
+    assert record.getMessage().startswith(f"Line 2 of {file} is damaged and left out")
 
 
 def test_ray_csv_where_json_is_missing(ray_folder):
@@ -283,6 +285,9 @@ def test_journal_trial_dataframes(stored):
     assert list(frames["abc_00001"]["config/lr"]) == [0.1] * 3
     assert list(frames["abc_00001"]["config/layers"]) == [[1, 3]] * 3
     assert frames["abc_00003"].empty
+    assert frames["abc_00001"] is frames["abc_00001"] and len(frames) == 4 and "abc_00004" not in frames
+    with pytest.raises(KeyError):
+        frames["abc_00004"]
 
 
 def test_configuration_that_a_scheduler_changed(folder, journal):
