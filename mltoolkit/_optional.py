@@ -41,7 +41,7 @@ def require(module: str, *, purpose: str, extra: str) -> ModuleType:
             raise  # the dependency is there, but something that it needs in turn is not
         package = module.partition(".")[0]
         raise ImportError(
-            f"{purpose} needs {package}, which is not installed. Run `pip install \"mltoolkit[{extra}]\"`.",
+            f'{purpose} needs {package}, which is not installed. Run `pip install "mltoolkit[{extra}]"`.',
             name=package,
         ) from error
 

@@ -7,8 +7,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mltoolkit.train import Checkpoint, CheckpointConfig, FailureConfig, Result, RunConfig, SyncConfig
-    from mltoolkit.train import get_checkpoint, get_context, report
+    from mltoolkit.train import (
+        Checkpoint,
+        CheckpointConfig,
+        FailureConfig,
+        Result,
+        RunConfig,
+        SyncConfig,
+        get_checkpoint,
+        get_context,
+        report,
+    )
     from mltoolkit.tune.analysis import ExperimentAnalysis
     from mltoolkit.tune.callback import Callback
     from mltoolkit.tune.context import TuneContext

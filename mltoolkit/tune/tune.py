@@ -308,7 +308,7 @@ def _checkpoint_config(
 ) -> CheckpointConfig:
     if isinstance(given, dict):
         given = CheckpointConfig(**given)
-    older = {}
+    older: dict[str, Any] = {}
     if keep is not None:
         older["num_to_keep"] = keep
     if score is not None:

@@ -187,5 +187,7 @@ class Tuner:
             )
         if self._results is None:
             where = results_folder(self._definition.run_config) / new_name(self._definition.trainable_label)
-            raise RuntimeError(f"The sweep has not run: call `fit()` first. Its results will be in a folder like {where}.")
+            raise RuntimeError(
+                f"The sweep has not run: call `fit()` first. Its results will be in a folder like {where}."
+            )
         return self._results

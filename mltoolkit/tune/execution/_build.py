@@ -25,7 +25,7 @@ from mltoolkit.tune.search import (
     SearchGenerator,
     create_searcher,
 )
-from mltoolkit.tune.stopper import CombinedStopper, Stopper, TimeoutStopper
+from mltoolkit.tune.stopper import CombinedStopper, TimeoutStopper
 from mltoolkit.tune.stopper._make import make_stopper
 from mltoolkit.tune.trainable.util import check_trainable, trainable_name
 from mltoolkit.tune.tune_config import TuneConfig
@@ -209,7 +209,7 @@ def _resources(given: Any) -> PlacementGroupFactory | Callable[[dict[str, Any]],
     if isinstance(given, Mapping):
         return resource_dict_to_pg_factory(given)
     if callable(given):
-        return given  # type: ignore[no-any-return]
+        return given
     raise TypeError(
         "`resources_per_trial` must be a dict such as {'cpu': 2, 'gpu': 1}, a PlacementGroupFactory or a function of "
         f"the config, got {given!r}."

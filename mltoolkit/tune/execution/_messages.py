@@ -88,7 +88,10 @@ class Outcome:
     result : dict or None
         None: it ended without another result.
     checkpoint : SavedCheckpoint or None
+    returned : bool
+        Whether the trial's function has come to its end, so that the process is free.
     """
 
     result: dict[str, Any] | None = None
     checkpoint: SavedCheckpoint | None = None
+    returned: bool = False

@@ -73,7 +73,7 @@ class _Replay:
         if trial is None:
             return
         if event["event"] == "trial":
-            self.sweep.trials[trial.trial_id] = self.sweep.live[trial.trial_id] = trial
+            self.sweep.admit(trial)
         elif event["event"] == "end":
             self.sweep.live.pop(trial.trial_id, None)
             apply_event(trial, event, trusted=True)
@@ -129,7 +129,7 @@ class _InertController:
         self._sweep = sweep
 
     def get_trials(self) -> Sequence[Trial]:
-        return list(self._sweep.trials.values())
+        return self._sweep.in_order
 
     def get_live_trials(self) -> Sequence[Trial]:
         return list(self._sweep.live.values())

@@ -100,9 +100,7 @@ class TrialStorage:
     def note_end(self, trial: Trial, status: str, reason: str, error: BaseException | None = None) -> None:
         """A trial ended."""
         text = None if error is None else str(error)
-        self.journal.append(
-            "end", trial_id=trial.trial_id, status=status, reason=reason, error=text, time=time.time()
-        )
+        self.journal.append("end", trial_id=trial.trial_id, status=status, reason=reason, error=text, time=time.time())
         if error is not None:
             _write_error(trial, error)
         self._next_index.pop(trial.trial_id, None)

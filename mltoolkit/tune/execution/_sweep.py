@@ -37,6 +37,8 @@ class Sweep:
     def __init__(self, settings: SweepSettings) -> None:
         self.settings = settings
         self.trials: dict[str, Trial] = {}
+        self.in_order: list[Trial] = []
+        """All trials in the order of their creation: one list for the whole sweep, not to be changed by others."""
         self.live: dict[str, Trial] = {}
         self._required = _required_metrics(settings)
         self._ever_reported: set[str] = set()
@@ -48,9 +50,14 @@ class Sweep:
 
     def add(self, trial: Trial, controller: Controller) -> None:
         """A trial was created."""
-        self.trials[trial.trial_id] = trial
-        self.live[trial.trial_id] = trial
+        self.admit(trial)
         self.settings.scheduler.on_trial_add(controller, trial)
+
+    def admit(self, trial: Trial) -> None:
+        """Count a trial in, without asking anybody."""
+        self.trials[trial.trial_id] = trial
+        self.in_order.append(trial)
+        self.live[trial.trial_id] = trial
 
     def revive(self, trial: Trial, controller: Controller) -> None:
         """A trial that had failed runs again: the scheduler meets it anew, the searcher has its result already."""

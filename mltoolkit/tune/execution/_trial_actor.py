@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import random
 import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
 from typing import IO, Any
 
 import mltoolkit
@@ -70,9 +68,9 @@ class TrialActor:
             old.stop()
         self._enter(task)
         config = dict(task.config)
-        trainable = self._trainable(task.trainable)
+        trainable: Any = self._trainable(task.trainable)
         checkpoint = self._checkpoint_at(task.checkpoint)
-        if not inspect.isclass(trainable):
+        if not isinstance(trainable, type):
             self._trial = FunctionTrainable(
                 trainable,
                 config,
@@ -92,7 +90,8 @@ class TrialActor:
                 self._trial = _construct(trainable, config, task)
             if checkpoint is not None:
                 self._trial.restore(checkpoint)
-        self._trial._set_progress(task.progress)
+        if task.progress:
+            self._trial._set_progress(task.progress)
         return self.advance()
 
     def advance(self) -> Outcome:
@@ -101,7 +100,7 @@ class TrialActor:
         assert trial is not None and task is not None, "no trial was begun"
         result = trial.train()
         if isinstance(trial, FunctionTrainable):
-            return Outcome(result, trial.reported_checkpoint)
+            return Outcome(result, trial.reported_checkpoint, trial.has_returned)
         assert result is not None
         from mltoolkit.train._session import plain_metrics
 
@@ -203,7 +202,7 @@ class TrialActor:
         files: dict[str, IO[str]] = {}
         for name in names:
             if name and name not in files:
-                files[name] = open(os.path.join(folder, name), "a", buffering=1)
+                files[name] = open(os.path.join(folder, name), "a", buffering=1)  # noqa: SIM115  # as long as the trial
                 self._files.append(files[name])
         out, err = names
         if out:
@@ -231,9 +230,9 @@ class _Tee:
         return getattr(self._stream, name)
 
 
-def _construct(cls: Callable[..., Trainable], config: dict[str, Any], task: Assignment) -> Trainable:
+def _construct(cls: type[Trainable], config: dict[str, Any], task: Assignment) -> Trainable:
     # The context comes first: `setup`, which the constructor calls, may ask for the trial's folder.
-    trial: Trainable = cls.__new__(cls)  # type: ignore[call-overload]
+    trial = cls.__new__(cls)
     trial._context = task.context
     trial.__init__(config)  # type: ignore[misc]
     return trial
@@ -245,5 +244,3 @@ def _seed(seed: int) -> None:
         numpy.random.seed(seed % 2**32)
     if (torch := sys.modules.get("torch")) is not None:
         torch.manual_seed(seed)
-
-

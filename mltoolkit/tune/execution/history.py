@@ -101,6 +101,8 @@ def apply_event(trial: Trial, event: dict[str, Any], *, trusted: bool = False) -
     elif kind == "end":
         trial.status = event["status"]
         trial.end_time = event.get("time")
+        if trial.last_result and trial.status == Trial.TERMINATED:
+            trial.last_result["done"] = True
         if trial.status == Trial.ERROR:
             trial.num_failures += 1
             trial.error = TuneError(event.get("error") or "unknown error")

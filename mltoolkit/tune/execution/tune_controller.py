@@ -16,9 +16,9 @@ from mltoolkit.train import Checkpoint
 from mltoolkit.tune.callback import CallbackList
 from mltoolkit.tune.context import TuneContext
 from mltoolkit.tune.error import MissingMetricError, StorageError, TuneError
-from mltoolkit.tune.execution._checkpoint_io import StorageMarker, pack
+from mltoolkit.tune.execution._checkpoint_io import PackedFolder, StorageMarker, pack
 from mltoolkit.tune.execution._interrupt import InterruptGuard
-from mltoolkit.tune.execution._messages import Assignment, Outcome, SavedCheckpoint
+from mltoolkit.tune.execution._messages import Assignment, Outcome, SavedCheckpoint, SlotInfo
 from mltoolkit.tune.execution._settings import SweepSettings
 from mltoolkit.tune.execution._slots import Slot, SlotPool
 from mltoolkit.tune.execution._snapshot import SnapshotWriter
@@ -84,6 +84,8 @@ class TuneController:
         self._prefix = uuid.uuid4().hex[:5]
         self._iteration = 0
         self._next_index = 1 + max((t.index for t in sweep.trials.values()), default=-1)
+        self._clearing: set[Slot] = set()
+        """Slots whose trial is being ended, and which the next one will have."""
         self._resets: set[str] = set()
         self._stops: set[str] = set()
         self._pauses: set[str] = set()
@@ -97,7 +99,7 @@ class TuneController:
 
     def get_trials(self) -> Sequence[Trial]:
         """All trials so far."""
-        return list(self._sweep.trials.values())
+        return self._sweep.in_order
 
     def get_live_trials(self) -> Sequence[Trial]:
         """Those that have neither finished nor failed."""
@@ -213,7 +215,7 @@ class TuneController:
                 self._slots.close_all()
                 self._marker.remove()
         self._snapshots.write(self._callbacks)
-        self._callbacks.on_experiment_end(self.get_trials())
+        self._callbacks.on_experiment_end(self._sweep.in_order)
         self._report(done=True)
         failed = self._failed_fast
         if failed is not None and settings.failure_config.fail_fast == "raise" and failed.error is not None:
@@ -226,9 +228,11 @@ class TuneController:
             return False
         if self._failed_fast is not None or self._settings.stopper.stop_all():
             return False
-        trials = self._trials_list()
-        self._callbacks.on_step_begin(self._iteration, trials)
+        self._callbacks.on_step_begin(self._iteration, self._sweep.in_order)
         self._fill()
+        if not self._pending and self._sweep.live:
+            self._settings.scheduler.on_stall(self)
+            self._fill()
         if not self._pending and self._is_over():
             return False
         self._report()
@@ -238,12 +242,9 @@ class TuneController:
                 break
         self._check_deadlines()
         self._snapshots.write_if_due(self._callbacks)
-        self._callbacks.on_step_end(self._iteration, self._trials_list())
+        self._callbacks.on_step_end(self._iteration, self._sweep.in_order)
         self._iteration += 1
         return True
-
-    def _trials_list(self) -> list[Trial]:
-        return list(self._sweep.trials.values()) if len(self._callbacks) else []
 
     def _is_over(self) -> bool:
         if self._sweep.live:
@@ -290,7 +291,7 @@ class TuneController:
             self._close(slot)
 
     def _report(self, done: bool = False) -> None:
-        trials = list(self._sweep.trials.values())
+        trials = self._sweep.in_order
         if self._reporter.should_report(trials, done=done):
             self._reporter.report(trials, done, self._settings.scheduler.debug_string())
 
@@ -369,6 +370,8 @@ class TuneController:
         """Put a trial into a slot; False if there is no room."""
         resources = self._resources_of(trial)
         slot = self._slots.idle(resources)
+        if slot is None and any(slot.resources == resources for slot in self._clearing):
+            return False  # it will be there in a moment
         while slot is None and not self._slots.has_room(resources):
             other = next((s for s in self._slots if s.is_idle), None)
             if other is None:
@@ -425,7 +428,7 @@ class TuneController:
             trainable=self._trainable,
             config=trial.config,
             metric=settings.metric if isinstance(settings.metric, str) else None,
-            checkpoint=checkpoint and (checkpoint.path if info.shares_storage else pack(checkpoint.path)),
+            checkpoint=None if checkpoint is None else self._place_of(checkpoint, info),
             progress=progress,
             checkpoint_index=self._storage.next_checkpoint_index(trial),
             checkpoint_frequency=settings.checkpoint_config.checkpoint_frequency,
@@ -436,9 +439,14 @@ class TuneController:
         )
         self._expect(slot, slot.actor.begin.remote(task), self._on_outcome)
         slot.at_rest = False
-        self._callbacks.on_trial_start(self._iteration, self._trials_list(), trial)
+        self._callbacks.on_trial_start(self._iteration, self._sweep.in_order, trial)
         if checkpoint is not None:
-            self._callbacks.on_trial_restore(self._iteration, self._trials_list(), trial)
+            self._callbacks.on_trial_restore(self._iteration, self._sweep.in_order, trial)
+
+    @staticmethod
+    def _place_of(checkpoint: Checkpoint, info: SlotInfo) -> str | PackedFolder:
+        """Where a process finds a checkpoint: in the experiment's folder, or sent along."""
+        return checkpoint.path if info.shares_storage else pack(checkpoint.path)
 
     # ---- what trials report ------------------------------------------------------------------------------------------
 
@@ -466,13 +474,13 @@ class TuneController:
         result = outcome.result
         if result is None:
             self._sweep.check_final(trial)
-            self._end_trial(trial, "done")
+            self._end_trial(trial, "done", returned=outcome.returned)
             return
         result["experiment_tag"] = trial.experiment_tag
         self._storage.note_result(trial, result)
         result["config"] = trial.config
         trial.update_last_result(result)
-        self._callbacks.on_trial_result(self._iteration, self._trials_list(), trial, result)
+        self._callbacks.on_trial_result(self._iteration, self._sweep.in_order, trial, result)
         if outcome.checkpoint is not None:
             self._take_checkpoint(trial, outcome.checkpoint)
         decision = self._sweep.judge(trial, result, self)
@@ -481,7 +489,7 @@ class TuneController:
         if decision == DONE or trial.trial_id in self._stops or decision == TrialScheduler.STOP:
             if self._is_class and self._settings.checkpoint_config.checkpoint_at_end:
                 self.save_trial(trial)
-            self._end_trial(trial, "done" if decision == DONE else "stopped")
+            self._end_trial(trial, "done" if decision == DONE else "stopped", returned=outcome.returned)
         elif decision == TrialScheduler.PAUSE or trial.trial_id in self._pauses:
             self.pause_trial(trial)
         elif trial.trial_id in self._resets:
@@ -499,8 +507,8 @@ class TuneController:
         self._storage.keep_checkpoint(trial, saved)
         checkpoint = trial.checkpoint
         assert checkpoint is not None
-        self._callbacks.on_trial_save(self._iteration, self._trials_list(), trial)
-        self._callbacks.on_checkpoint(self._iteration, self._trials_list(), trial, checkpoint)
+        self._callbacks.on_trial_save(self._iteration, self._sweep.in_order, trial)
+        self._callbacks.on_checkpoint(self._iteration, self._sweep.in_order, trial, checkpoint)
 
     def _restart(self, slot: Slot, trial: Trial) -> None:
         """Go on with the configuration that a scheduler gave, in the same process where that may be."""
@@ -520,19 +528,26 @@ class TuneController:
         self._storage.note_wait(trial, status)
         trial.status = status
 
-    def _end_trial(self, trial: Trial, reason: str, error: BaseException | None = None) -> None:
-        """A trial ends: written down, told to those who decide, and its slot freed."""
+    def _end_trial(
+        self, trial: Trial, reason: str, error: BaseException | None = None, *, returned: bool = False
+    ) -> None:
+        """A trial ends: written down, told to those who decide, and its slot freed.
+
+        ``returned``: its function has come to its end, so that its process is free at once.
+        """
         status = Trial.ERROR if reason == "error" else Trial.TERMINATED
         self._storage.note_end(trial, status, reason, error)
+        if trial.last_result and reason != "error":
+            trial.last_result["done"] = True
         self._sweep.end(trial, reason, self)
         trial.status = status
         trial.end_time = time.time()
-        self._free(trial, finished=trial.last_result.get("done", False) and not self._is_class)
+        self._free(trial, finished=reason == "done" and returned)
         self._resources.pop(trial.trial_id, None)
         if reason == "error":
-            self._callbacks.on_trial_error(self._iteration, self._trials_list(), trial)
+            self._callbacks.on_trial_error(self._iteration, self._sweep.in_order, trial)
         else:
-            self._callbacks.on_trial_complete(self._iteration, self._trials_list(), trial)
+            self._callbacks.on_trial_complete(self._iteration, self._sweep.in_order, trial)
 
     def _free(self, trial: Trial, finished: bool = False) -> None:
         """Take a trial off its slot: the process ends it, then waits for another one or ends as well."""
@@ -547,8 +562,11 @@ class TuneController:
         if finished and self._reuse:
             slot.info = info
             return
+        if self._reuse:
+            self._clearing.add(slot)
 
         def ended(slot: Slot, ref: mltoolkit.ObjectRef) -> None:
+            self._clearing.discard(slot)
             try:
                 mltoolkit.get(ref)
             except exceptions.RayError as error:
@@ -569,6 +587,7 @@ class TuneController:
         if slot.trial is not None:
             self._slot_of.pop(slot.trial.trial_id, None)
             slot.trial = None
+        self._clearing.discard(slot)
         self._slots.close(slot)
 
     def _fail_trial(self, trial: Trial, slot: Slot, error: BaseException) -> None:
@@ -598,7 +617,7 @@ class TuneController:
         for marks in (self._resets, self._stops, self._pauses):
             marks.discard(trial.trial_id)
         trial.status = Trial.PENDING
-        self._callbacks.on_trial_recover(self._iteration, self._trials_list(), trial)
+        self._callbacks.on_trial_recover(self._iteration, self._sweep.in_order, trial)
 
     @staticmethod
     def _is_lost(node_id: str) -> bool:
@@ -649,7 +668,7 @@ class TuneController:
             self._storage.note_result(trial, result)
             result["config"] = trial.config
             trial.update_last_result(result)
-            self._callbacks.on_trial_result(self._iteration, self._trials_list(), trial, result)
+            self._callbacks.on_trial_result(self._iteration, self._sweep.in_order, trial, result)
             if outcome.checkpoint is not None:
                 self._take_checkpoint(trial, outcome.checkpoint)
         if result is None or result.get("done"):

@@ -67,7 +67,7 @@ class Experiment:
         if unknown:
             from mltoolkit.tune.tune import run as run_function
 
-            refuse_unknown(run_function, unknown, {k: "give it to tune.run." for k in _run_only(run_function)})
+            refuse_unknown(run_function, unknown, dict.fromkeys(_run_only(run_function), "give it to tune.run."))
         self.name = name
         self.run_identifier = run
         self.options = options
@@ -82,7 +82,9 @@ class Experiment:
             If ``run`` is missing.
         """
         if not isinstance(spec, dict) or "run" not in spec:
-            raise ValueError(f"The specification of experiment {name!r} must be a dict with the key 'run', got {spec!r}.")
+            raise ValueError(
+                f"The specification of experiment {name!r} must be a dict with the key 'run', got {spec!r}."
+            )
         options = {key: value for key, value in spec.items() if key not in ("run", "env")}
         if "env" in spec:
             options["config"] = {**options.get("config", {}), "env": spec["env"]}

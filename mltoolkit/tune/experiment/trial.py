@@ -206,7 +206,9 @@ class Trial:
 
 
 # Tune's own keys whose summary over time says nothing.
-_UNSUMMARISED = frozenset({"config", "pid", "date", "timestamp", "hostname", "node_ip", "trial_id", "done", "experiment_tag"})
+_UNSUMMARISED = frozenset(
+    {"config", "pid", "date", "timestamp", "hostname", "node_ip", "trial_id", "done", "experiment_tag"}
+)
 
 
 def _flat_numbers(result: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

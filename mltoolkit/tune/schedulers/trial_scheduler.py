@@ -129,6 +129,12 @@ class TrialScheduler:
         """Choose among the trials in state ``PENDING``, without changing anything; None to let the slot idle."""
         raise NotImplementedError
 
+    def on_stall(self, controller: Controller) -> None:
+        """Nothing runs and nothing was chosen, though trials wait: the last chance to resume or stop some.
+
+        If nothing can run afterwards either, the sweep ends with an error.
+        """
+
     def debug_string(self) -> str:
         """One line for the status table."""
         return f"Using {type(self).__name__}"

@@ -151,10 +151,15 @@ class FunctionTrainable(Trainable, Session):
         finally:
             set_session(None)
 
+    @property
+    def has_returned(self) -> bool:
+        """Whether the function has come to its end."""
+        return self._finished
+
     # The function's side
 
     @property
-    def context(self) -> TuneContext:  # type: ignore[override]
+    def context(self) -> TuneContext:
         """Identity of the trial."""
         assert self._context is not None
         return self._context

@@ -314,7 +314,7 @@ _cached_ip: str | None = None
 
 
 def _node_ip() -> str:
-    """This host's address as Ray reports it, found once and without sending anything."""
+    """The host's address as Ray reports it, found once and without sending anything."""
     global _cached_ip
     if _cached_ip is None:
         from mltoolkit.util import get_node_ip_address

@@ -34,7 +34,7 @@ class _Stored:
         if self._session is None or self._session() is not session:
             self._refs = {
                 name: value if isinstance(value, mltoolkit.ObjectRef) else mltoolkit.put(value)
-                for name, value in self._values.items()
+                for name, value in (self._values or {}).items()
             }
             self._session = weakref.ref(session)
         return {"_refs": self._refs, "_values": None, "_session": None}
@@ -145,7 +145,7 @@ def with_resources(trainable: Any, resources: Any) -> Any:
 def resources_of(trainable: Any, config: dict[str, Any]) -> PlacementGroupFactory | None:
     """What a trainable asks for with a configuration: `with_resources`, or the class' own request."""
     request = getattr(trainable, _RESOURCES, None)
-    if request is None and inspect.isclass(trainable):
+    if request is None and inspect.isclass(trainable) and issubclass(trainable, Trainable):
         request = trainable.default_resource_request
     if callable(request):
         request = request(config)
