@@ -199,8 +199,8 @@ class RunConfig:
     name : str, optional
         Name of the experiment and of its folder; made from the trainable's name and the time if not given.
     storage_path : str or path, default='~/ray_results'
-        Folder that holds the folders of experiments. None keeps everything in memory: nothing is written, and the
-        experiment cannot be restored.
+        Folder that holds the folders of experiments; None stands for the default, as in Ray. The environment variable
+        ``MLTOOLKIT_RESULTS_DIR`` (or Ray's ``TUNE_RESULT_DIR``) sets another default.
     storage_filesystem : None
         For Ray's signature; any other value raises.
     failure_config : FailureConfig, optional

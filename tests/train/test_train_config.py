@@ -22,7 +22,7 @@ def test_defaults():
     assert config.sync_config == SyncConfig()
     assert (config.name, config.verbose, config.stop, config.callbacks, config.progress_reporter) == (None,) * 5
     assert config.log_to_file is False
-    assert RunConfig(storage_path=None).storage_path is None, "None keeps the experiment in memory"
+    assert RunConfig(storage_path=None).storage_path is None
 
 
 def test_arguments_come_in_the_order_that_ray_has():
