@@ -115,20 +115,23 @@ class Callback:
         """Take back the state that :meth:`get_state` returned, when a sweep is restored."""
 
 
-_HOOKS = (
-    "setup",
-    "on_step_begin",
-    "on_step_end",
-    "on_trial_start",
-    "on_trial_restore",
-    "on_trial_save",
-    "on_trial_result",
-    "on_trial_complete",
-    "on_trial_recover",
-    "on_trial_error",
-    "on_checkpoint",
-    "on_experiment_end",
-)
+_STEP = ("iteration", "trials")
+_TRIAL = ("iteration", "trials", "trial")
+# The hooks and their arguments, all of which are passed by keyword: users' hooks may take them in any order.
+_HOOKS = {
+    "setup": ("stop", "num_samples", "total_num_samples"),
+    "on_step_begin": _STEP,
+    "on_step_end": _STEP,
+    "on_trial_start": _TRIAL,
+    "on_trial_restore": _TRIAL,
+    "on_trial_save": _TRIAL,
+    "on_trial_result": (*_TRIAL, "result"),
+    "on_trial_complete": _TRIAL,
+    "on_trial_recover": _TRIAL,
+    "on_trial_error": _TRIAL,
+    "on_checkpoint": (*_TRIAL, "checkpoint"),
+    "on_experiment_end": ("trials",),
+}
 
 
 class CallbackList(Callback):
@@ -155,9 +158,10 @@ class CallbackList(Callback):
 
     def setup(self, *args: Any, **info: Any) -> None:
         """Set all callbacks up; one whose ``setup`` takes fewer arguments gets those it takes."""
+        info.update(zip(_HOOKS["setup"], args, strict=False))
         for hook in self._overridden["setup"]:
             try:
-                hook(*args, **_accepted(hook, info))
+                hook(**_accepted(hook, info))
             except TuneError:
                 raise
             except Exception as error:
@@ -205,10 +209,11 @@ class CallbackList(Callback):
 
     def on_experiment_end(self, *args: Any, **info: Any) -> None:
         """Call the hook of each callback: of all of them, and raise the first error only then."""
+        info.update(zip(_HOOKS["on_experiment_end"], args, strict=False))
         first: TuneError | None = None
         for hook in self._overridden["on_experiment_end"]:
             try:
-                hook(*args, **info)
+                hook(**info)
             except TuneError as error:
                 first = first or error
             except Exception as error:
@@ -219,9 +224,12 @@ class CallbackList(Callback):
             raise first
 
     def _call(self, name: str, args: tuple[Any, ...], info: dict[str, Any]) -> None:
-        for hook in self._overridden[name]:
+        hooks = self._overridden[name]
+        if hooks and args:
+            info.update(zip(_HOOKS[name], args, strict=False))
+        for hook in hooks:
             try:
-                hook(*args, **info)
+                hook(**info)
             except TuneError:  # says what is wrong already, such as a folder that cannot be written
                 raise
             except Exception as error:

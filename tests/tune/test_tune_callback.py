@@ -54,6 +54,17 @@ def test_an_exception_names_callback_hook_and_trial(hook):
     assert ("train_abc_00000" in str(raised.value)) == ("trial" in EVENTS[hook])
 
 
+def test_arguments_reach_hooks_by_keyword_however_they_were_passed():
+    calls = []
+
+    class Swapped(Callback):
+        def on_trial_result(self, result, trial, **info):
+            calls.append((result, trial, info))
+
+    CallbackList([Swapped()]).on_trial_result(4, [TRIAL], TRIAL, {"loss": 1})
+    assert calls == [({"loss": 1}, TRIAL, {"iteration": 4, "trials": [TRIAL]})]
+
+
 def test_errors_of_tune_and_interrupts_pass_unchanged():
     error = StorageError("no space left")
 

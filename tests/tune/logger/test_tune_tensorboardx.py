@@ -2,6 +2,8 @@ import glob
 import math
 import os
 import struct
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from mltoolkit import _optional
 from mltoolkit.tune.experiment.trial import Trial
 from mltoolkit.tune.logger import TBXLoggerCallback
+from mltoolkit.tune.logger._crc32c import crc32c
 
 pytest.importorskip("tensorboardX")
 
@@ -126,13 +129,56 @@ def test_no_thread_and_few_files(tmp_path):
     assert len(os.listdir("/proc/self/fd")) == files
 
 
-def test_without_tensorboardx_the_error_says_what_to_install(monkeypatch):
+def test_a_failed_trial_is_shown_as_failed(trial):
+    from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+
+    logger = TBXLoggerCallback()
+    report(logger, trial, loss=0.5, training_iteration=1)
+    logger.on_trial_error(iteration=1, trials=[trial], trial=trial)
+    end = of_trial(trial)[-1].summary.value[0]
+    status = HParamsPluginData.FromString(end.metadata.plugin_data.content).session_end_info.status
+    assert status == 2
+
+
+def test_without_tensorboardx_images_are_left_out(trial, monkeypatch, caplog):
     def missing(module, *, purpose, extra):
-        raise ImportError(f"{purpose} needs tensorboardX ... mltoolkit[{extra}]")
+        raise ImportError(f"{purpose} needs tensorboardX: mltoolkit[{extra}]")
 
-    from mltoolkit.tune.logger import tensorboardx
-
-    tensorboardx._tensorboardx.cache_clear()
     monkeypatch.setattr(_optional, "require", missing)
-    with pytest.raises(ImportError, match=r"TBXLoggerCallback needs tensorboardX .* mltoolkit\[tensorboard\]"):
-        TBXLoggerCallback()
+    logger = TBXLoggerCallback()
+    report(logger, trial, loss=0.5, image=np.zeros((3, 4, 4)), training_iteration=1)
+    assert [value.tag for value in of_trial(trial)[1].summary.value] == ["ray/tune/loss"]
+    assert "leaves out ray/tune/image, which it cannot show: An image needs tensorboardX" in caplog.text
+
+
+def test_extreme_numbers_fit_single_precision(trial):
+    logger = TBXLoggerCallback()
+    report(logger, trial, big=1e300, small=-1e300, inf=math.inf, count=10**400, steps=2**62, training_iteration=2**40)
+    event = of_trial(trial)[1]
+    assert event.step == 2**40
+    values = {value.tag.rpartition("/")[2]: value.simple_value for value in event.summary.value}
+    assert values == {"big": math.inf, "small": -math.inf, "inf": math.inf, "count": math.inf, "steps": 2.0**62}
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 7, 300])
+def test_the_checksum_of_known_and_new_parts_is_that_of_the_whole(size):
+    from tensorboardX.crc32c import _crc32c
+
+    rng = np.random.default_rng(size)
+    parts = [(rng.bytes(size), known) for known in (True, False, True, True, False)]
+    assert crc32c(parts) == _crc32c(b"".join(part for part, _ in parts))
+
+
+def test_the_driver_imports_neither_torch_nor_tensorboardx(tmp_path):
+    program = (
+        "import sys\n"
+        "from mltoolkit.tune.logger import TBXLoggerCallback\n"
+        "from mltoolkit.tune.experiment.trial import Trial\n"
+        "trial = Trial('a', 'train', {}, evaluated_params={'lr': 1}, experiment_path='.', dirname='t')\n"
+        "logger = TBXLoggerCallback()\n"
+        "logger.log_trial_result(1, trial, {'loss': 1.0, 'training_iteration': 1})\n"
+        "logger.log_trial_end(trial)\n"
+        "assert not {'torch', 'tensorboardX', 'numpy'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=60)
+    assert len(list((tmp_path / "t").iterdir())) == 1
