@@ -22,6 +22,9 @@ _FOLDERS = {
     "MLTOOLKIT_SHM_DIR": tempfile.mkdtemp(prefix="mlt-tests-", dir=_SHM),
 }
 os.environ.update(_FOLDERS)
+# Experiments that are given no folder, by examples and programs for instance, go here rather than into the home folder.
+_RESULTS = tempfile.mkdtemp(prefix="mlt-results-")
+os.environ["MLTOOLKIT_RESULTS_DIR"] = _RESULTS
 
 import helpers  # noqa: E402
 
@@ -45,7 +48,7 @@ def nothing_is_left_behind() -> Iterator[None]:
         families = [(p.pid, p.cmdline()) for p in helpers.family() if p.pid not in before]
         raise AssertionError(f"left behind: {families} {helpers.leftovers(*_FOLDERS.values())}") from error
     finally:
-        for folder in _FOLDERS.values():
+        for folder in (*_FOLDERS.values(), _RESULTS):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -28,6 +28,7 @@ CHECKS = {
     "core_dot": lambda out: matrix(out) == [0.0] * 25,
     "core_evolution_strategies": rising,
     "core_gpus": lambda out: out.split("\n")[-2] == "done" and sorted(map(int, re.findall(r"\d", out))) == [0, 1, 2],
+    "tune_random_forest": lambda out: "'n_estimators': " in out.splitlines()[-1] and out.splitlines()[-1][0] == "{",
     "core_map_reduce": lambda out: len(re.findall(r"\('\w+', \d+\)", out)) == 5 and "'is'" in out and "1000" in out,
 }
 
@@ -139,6 +140,50 @@ PROGRAMS = {
         ray.shutdown()
         """,
         lambda out: out == "9 True\n",
+    ),
+    "tune_returned_number": (
+        """
+        import ray
+        from ray import tune
+
+        ray.init(num_cpus=2)
+
+        def objective(config):
+            return (config["a"] - 2) ** 2 + config["b"]
+
+        analysis = tune.run(
+            objective,
+            config={"a": tune.grid_search([1, 2, 3]), "b": tune.sample_from(lambda spec: spec.config.a * 0)},
+            metric="loss",
+            mode="min",
+            verbose=0,
+        )
+        print(analysis.best_config, len(analysis.trials), analysis.best_trial.last_result["loss"])
+        """,
+        lambda out: out == "{'a': 2, 'b': 0} 3 0\n",
+    ),
+    "tune_air_session": (
+        """
+        from ray import tune
+        from ray.air import session, RunConfig
+        from ray.tune.schedulers import ASHAScheduler
+        from ray.tune.search import ConcurrencyLimiter
+        from ray.tune import CLIReporter
+
+        def train_fn(config):
+            for epoch in range(8):
+                session.report({"mean_accuracy": config["lr"] * epoch})
+
+        tuner = tune.Tuner(
+            tune.with_resources(train_fn, {"cpu": 1}),
+            param_space={"lr": tune.grid_search([0.1, 0.2, 0.4])},
+            tune_config=tune.TuneConfig(metric="mean_accuracy", mode="max", scheduler=ASHAScheduler()),
+            run_config=RunConfig(name="air", stop={"training_iteration": 5}, verbose=0),
+        )
+        results = tuner.fit()
+        print(results.get_best_result().config["lr"], results.get_best_result().metrics["training_iteration"])
+        """,
+        lambda out: out == "0.4 5\n",
     ),
     "by_itself": (
         """

@@ -91,13 +91,22 @@ class SlotPool:
             return True
         if self.limit is not None and len(self._slots) >= self.limit:
             return False
-        used: Counter[str] = Counter()
-        for slot in self._slots:
-            used.update(slot.resources.required_resources)
-        totals = self.totals()
+        used, totals = self._used(), self.totals()
         return all(
             used[name] + amount <= totals.get(name, 0) + 1e-9 for name, amount in resources.required_resources.items()
         )
+
+    def _used(self) -> Counter[str]:
+        used: Counter[str] = Counter()
+        for slot in self._slots:
+            used.update(slot.resources.required_resources)
+        return used
+
+    def usage(self) -> str:
+        """What the slots hold of the cluster: ``"Resources in use: 2 of 4 CPU"``."""
+        totals = self.totals()
+        parts = [f"{amount:g} of {totals.get(name, 0):g} {name}" for name, amount in sorted(self._used().items())]
+        return f"Resources in use: {', '.join(parts)}" if parts else ""
 
     def totals(self) -> dict[str, float]:
         """The cluster's resources, asked for at most once a second."""

@@ -29,7 +29,7 @@ from mltoolkit.tune.experiment.naming import dirname_of, tag_of
 from mltoolkit.tune.experiment.trial import Trial
 from mltoolkit.tune.progress_reporter import ProgressReporter
 from mltoolkit.tune.result import EPISODES_TOTAL, TIME_TOTAL_S, TIMESTEPS_TOTAL, TRAINING_ITERATION
-from mltoolkit.tune.schedulers.trial_scheduler import TrialScheduler
+from mltoolkit.tune.schedulers.trial_scheduler import FIFOScheduler, TrialScheduler
 from mltoolkit.tune.trainable.util import resources_of
 
 __all__ = ["TuneController"]
@@ -293,7 +293,16 @@ class TuneController:
     def _report(self, done: bool = False) -> None:
         trials = self._sweep.in_order
         if self._reporter.should_report(trials, done=done):
-            self._reporter.report(trials, done, self._settings.scheduler.debug_string())
+            self._reporter.report(trials, done, *self._about())
+
+    def _about(self) -> list[str]:
+        """Lines about the sweep as a whole: a scheduler worth naming, and what of the cluster it holds."""
+        lines = []
+        if type(self._settings.scheduler) is not FIFOScheduler:
+            lines.append(self._settings.scheduler.debug_string())
+        if len(self._slots):
+            lines.append(self._slots.usage())
+        return lines
 
     # ---- starting trials ---------------------------------------------------------------------------------------------
 
