@@ -116,7 +116,7 @@ class Simulator:
         self.queue: list[tuple[float, int, str, int]] = []
         self.counter = 0
         self.generation = 0
-        self.events: list[tuple[str, str, dict[str, Any] | None]] = []  # what the scheduler was told
+        self.events: list[tuple[str, str, Any]] = []  # what the scheduler was told
         self.log: list[tuple[str, str, Any]] = []  # what happened to trials
         self.steps = 0
         self.current: str | None = None
@@ -159,7 +159,7 @@ class Simulator:
         self.note("resume", trial)
 
     def save_trial(self, trial: Trial) -> Saved | None:
-        if self.checkpoints and (trial.status == Trial.RUNNING):
+        if self.checkpoints and trial.status == Trial.RUNNING:
             self._save(trial)
         return trial.checkpoint
 
@@ -173,6 +173,7 @@ class Simulator:
         self.iteration[trial.trial_id] = trial.checkpoint.iteration if trial.checkpoint else 0
         if resources is not None:
             trial.placement_group_factory = resources
+        self._happened("reset", trial, (dict(config), list(trial.checkpoints), resources))
         if trial.status == Trial.RUNNING:
             self._schedule(trial)
         self.note("reset", trial, dict(config))
@@ -255,6 +256,12 @@ class Simulator:
     def _save(self, trial: Trial) -> None:
         saved = Saved(trial.trial_id, self.iteration[trial.trial_id], trial.last_result)
         trial.checkpoints = [(saved, trial.last_result)]
+        self._happened("checkpoint", trial, trial.checkpoints)
+
+    def _happened(self, what: str, trial: Trial, data: Any) -> None:
+        """Note what a replay has to know beside what the scheduler was told."""
+        if self.record:
+            self.events.append((what, trial.trial_id, data))
 
     def _leave_slot(self, trial: Trial, save: bool = True) -> None:
         if self.checkpoints and save:
@@ -313,12 +320,13 @@ class Simulator:
     def _end(self, trial: Trial, status: str, hook: str | None, result: dict[str, Any] | None = None) -> None:
         if trial.start_time is None:
             self.pending -= 1
-        trial.status = status
-        del self.live[trial.trial_id]
-        self.search_alg.on_trial_complete(trial.trial_id)
+        # In the order of the controller: those who decide are told before the trial counts as ended.
         self.note("end", trial, status)
         if hook:
             self.tell(hook, trial, result)
+        self.search_alg.on_trial_complete(trial.trial_id)
+        del self.live[trial.trial_id]
+        trial.status = status
 
 
 class Inert:
@@ -331,7 +339,7 @@ class Inert:
         self.search_alg = Search(original.total, original.config)
         self.search_alg.total_samples = original.total_samples
 
-    def replay(self, scheduler: Any, events: list[tuple[str, str, dict[str, Any] | None]]) -> None:
+    def replay(self, scheduler: Any, events: list[tuple[str, str, Any]]) -> None:
         for what, trial_id, result in events:
             if what == "add":
                 done = self._simulator.trials[trial_id]
@@ -341,6 +349,14 @@ class Inert:
                 trial.placement_group_factory = self._simulator.factory
                 self.trials[trial_id] = trial
             trial = self.trials[trial_id]
+            if what == "checkpoint":
+                trial.checkpoints = list(result)
+                continue
+            if what == "reset":
+                config, trial.checkpoints, resources = result
+                trial.config = dict(config)
+                trial.placement_group_factory = resources or trial.placement_group_factory
+                continue
             if what == "result":
                 trial.status = Trial.RUNNING
                 trial.last_result = result

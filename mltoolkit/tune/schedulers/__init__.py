@@ -7,6 +7,8 @@ from mltoolkit.tune.schedulers._create import LAZY, create_scheduler
 from mltoolkit.tune.schedulers.async_hyperband import ASHAScheduler, AsyncHyperBandScheduler
 from mltoolkit.tune.schedulers.hyperband import HyperBandScheduler
 from mltoolkit.tune.schedulers.median_stopping_rule import MedianStoppingRule
+from mltoolkit.tune.schedulers.pbt import PopulationBasedTraining
+from mltoolkit.tune.schedulers.pbt_replay import PopulationBasedTrainingReplay
 from mltoolkit.tune.schedulers.trial_scheduler import Controller, FIFOScheduler, TrialScheduler
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ __all__ = [
     "HyperBandForBOHB",
     "HyperBandScheduler",
     "MedianStoppingRule",
+    "PopulationBasedTraining",
+    "PopulationBasedTrainingReplay",
     "TrialScheduler",
     "create_scheduler",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import TYPE_CHECKING, Any
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mltoolkit.tune.error import MissingMetricError, TuneError
 from mltoolkit.tune.result import AUTO_RESULT_KEYS, DEFAULT_METRIC
@@ -31,6 +33,9 @@ class MetricScheduler(FIFOScheduler):
     mode : {'min', 'max'}, optional
         Whether less or more of the metric is better.
     """
+
+    _UNSAVED: ClassVar[frozenset[str]] = frozenset()
+    """Attributes that `save` leaves out: options, such as functions, that a restored scheduler was given anew."""
 
     def __init__(self, time_attr: str, metric: str | None, mode: str | None) -> None:
         _check_mode(mode)
@@ -61,6 +66,11 @@ class MetricScheduler(FIFOScheduler):
                 f"{type(self).__name__} has no {missing} to compare trials by (metric={self._metric!r}, "
                 f"mode={self._mode!r}). Give both to the scheduler or to tune.TuneConfig(metric=..., mode='min' or 'max')."
             )
+
+    def save(self, checkpoint_path: str | Path) -> None:
+        """Write the state to a file."""
+        state = {name: value for name, value in self.__dict__.items() if name not in self._UNSAVED}
+        Path(checkpoint_path).write_bytes(pickle.dumps(state))
 
     def on_stall(self, controller: Controller) -> None:
         """Nothing runs, and nothing can be chosen or created, although trials have not ended: change that.

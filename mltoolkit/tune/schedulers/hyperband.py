@@ -248,7 +248,7 @@ class HyperBandScheduler(MetricScheduler):
         bracket = self._bracket_of.get(trial.trial_id)
         if bracket is not None and bracket.waits(trial.trial_id):
             # As in `on_trial_result`: this may be the first that a replay sees of a bracket halved by necessity.
-            self._process_bracket(controller, bracket)
+            self._process_bracket(controller, bracket, trial.trial_id)
         self._leave(controller, trial.trial_id)
 
     def _leave(self, controller: Controller, trial_id: str) -> None:
