@@ -6,15 +6,29 @@ import difflib
 import logging
 import math
 import secrets
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, ClassVar
 
+from mltoolkit._optional import require
 from mltoolkit.tune.search._nested import lookup, unflatten
 from mltoolkit.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Normal, Quantized, Uniform
 from mltoolkit.tune.search.searcher import Searcher, check_search_space
 
-__all__ = ["Choice", "Gaussian", "LibrarySearcher", "Range", "describe", "domains_of", "is_tune_space", "unsupported"]
+__all__ = [
+    "Choice",
+    "Gaussian",
+    "LibrarySearcher",
+    "Range",
+    "describe",
+    "domains_of",
+    "holds_domain",
+    "is_tune_space",
+    "load",
+    "unsupported",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +60,7 @@ class Range:
     def snap(self, value: float) -> float:
         """The value of the interval that is nearest: a multiple of `q`, an int, within the bounds."""
         if self.q is not None:
-            value = round(value / self.q) * self.q
+            value = _multiple(value, self.q)
         elif self.integer:
             value = round(value)
         value = min(max(value, self.low), self.high)
@@ -66,7 +80,7 @@ class Gaussian:
 
     def snap(self, value: float) -> float:
         """The nearest multiple of `q`."""
-        return float(value) if self.q is None else float(round(value / self.q) * self.q)
+        return float(value) if self.q is None else _multiple(value, self.q)
 
     def __contains__(self, value: object) -> bool:
         return isinstance(value, (int, float)) and math.isfinite(value)
@@ -81,7 +95,7 @@ class Choice:
     @property
     def is_nested(self) -> bool:
         """Whether categories hold distributions themselves."""
-        return any(_holds_domain(category) for category in self.categories)
+        return any(holds_domain(category) for category in self.categories)
 
     def index(self, value: Any) -> int:
         """Position of a value; values of other types that compare equal (``1`` and ``True``) are told apart."""
@@ -101,6 +115,11 @@ class Choice:
         return any(_equal(category, value) for category in self.categories)
 
 
+def _multiple(value: float, q: float) -> float:
+    """The nearest multiple, without the last digit's rounding error: 0.3, not 0.30000000000000004."""
+    return float(f"{round(value / q) * q:.15g}")
+
+
 def _equal(left: Any, right: Any) -> bool:
     try:
         return left is right or bool(left == right)
@@ -108,11 +127,12 @@ def _equal(left: Any, right: Any) -> bool:
         return False
 
 
-def _holds_domain(value: Any) -> bool:
+def holds_domain(value: Any) -> bool:
+    """Whether a value is a distribution, or holds one at any depth."""
     if isinstance(value, Mapping):
-        return any(_holds_domain(item) for item in value.values())
+        return any(holds_domain(item) for item in value.values())
     if isinstance(value, (list, tuple)):
-        return any(_holds_domain(item) for item in value)
+        return any(holds_domain(item) for item in value)
     return isinstance(value, Domain)
 
 
@@ -139,6 +159,13 @@ def describe(domain: Domain) -> Range | Gaussian | Choice | None:
     return None
 
 
+def load(module: str, searcher: str, extra: str) -> ModuleType:
+    """Import a searcher's library, without the warnings that its import raises in libraries of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return require(module, purpose=searcher, extra=extra)
+
+
 def domains_of(searcher: type[Searcher], spec: dict[str, Any]) -> dict[str, Domain]:
     """The values to search in a space of Tune, under flat names.
 
@@ -161,7 +188,7 @@ def domains_of(searcher: type[Searcher], spec: dict[str, Any]) -> dict[str, Doma
 
 def is_tune_space(space: object) -> bool:
     """Whether a search space is written with the distributions of Tune, not in a library's own form."""
-    return isinstance(space, dict) and (_holds_domain(space) or _holds_grid(space))
+    return isinstance(space, dict) and (holds_domain(space) or _holds_grid(space))
 
 
 def _holds_grid(space: Any) -> bool:
@@ -354,6 +381,17 @@ class LibrarySearcher(Searcher):
             for name, value in flat.items()
         }
         return unflatten(values)
+
+    def _snapped(self, config: dict[str, Any]) -> dict[str, Any]:
+        """A nested configuration with quantised values, in the types of the search space; changed in place."""
+        for name, described in self._domains.items():
+            if not isinstance(described, Choice):
+                *parents, last = name.split("/")
+                node = config
+                for key in parents:
+                    node = node[key]
+                node[last] = described.snap(node[last])
+        return config
 
     def _value(self, trial_id: str, result: Mapping[str, Any] | None, metric: str | None = None) -> float | None:
         """The metric of a result as a finite number, or None."""

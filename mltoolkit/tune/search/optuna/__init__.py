@@ -1,0 +1,5 @@
+"""Search with Optuna."""
+
+from mltoolkit.tune.search.optuna.optuna_search import OptunaSearch
+
+__all__ = ["OptunaSearch"]
