@@ -23,6 +23,7 @@ FACADE = {
     "mltoolkit.util.dask",
     "mltoolkit.util.placement_group",
     "mltoolkit.util.scheduling_strategies",
+    "mltoolkit.util.seeding",
     "mltoolkit.util.serialization",
 }
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         placement_group_table,
         remove_placement_group,
     )
+    from mltoolkit.util.seeding import seed_everything
     from mltoolkit.util.serialization import deregister_serializer, register_serializer
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "register_serializer",
     "remove_placement_group",
     "scheduling_strategies",
+    "seed_everything",
 ]
 
 _HOME = {
@@ -67,6 +69,7 @@ _HOME = {
     "placement_group_table": "mltoolkit.util.placement_group",
     "register_serializer": "mltoolkit.util.serialization",
     "remove_placement_group": "mltoolkit.util.placement_group",
+    "seed_everything": "mltoolkit.util.seeding",
 }
 _SUBMODULES = frozenset(
     {
@@ -79,6 +82,7 @@ _SUBMODULES = frozenset(
         "multiprocessing",
         "queue",
         "scheduling_strategies",
+        "seeding",
         "serialization",
     }
 )

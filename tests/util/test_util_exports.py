@@ -116,3 +116,21 @@ def test_named_actors(runtime):
     ray.kill(here)
     helpers.wait_until(lambda: "listed-here" not in ray.util.list_named_actors(), 10, "the ended actor is unlisted")
     ray.kill(actor)
+
+
+def test_seeding_reaches_libraries_that_are_imported_later(tmp_path):
+    source = """
+        import sys, random
+        from mltoolkit.util import seed_everything
+
+        seed_everything(5)
+        assert "numpy" not in sys.modules
+        import numpy as np
+
+        first = random.random(), np.random.rand()
+        seed_everything(5)
+        print(first == (random.random(), np.random.rand()))
+        """
+    assert helpers.run_script(source, tmp_path).stdout == "True\n"
+    with pytest.raises(ValueError, match="-1"):
+        mltoolkit.util.seed_everything(-1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import socket
 import sys
@@ -19,6 +18,7 @@ from mltoolkit.tune.execution._messages import Assignment, Outcome, SavedCheckpo
 from mltoolkit.tune.result import DONE, SHOULD_CHECKPOINT, TRAINING_ITERATION
 from mltoolkit.tune.trainable.function_trainable import FunctionTrainable
 from mltoolkit.tune.trainable.trainable import Trainable
+from mltoolkit.util import seed_everything
 
 __all__ = ["TrialActor"]
 
@@ -170,7 +170,7 @@ class TrialActor:
             os.environ["TUNE_ORIG_WORKING_DIR"] = self._home
             os.chdir(folder if self._shared and os.path.isdir(folder) else self._own_folder())
         if task.context.seed is not None:
-            _seed(task.context.seed)
+            seed_everything(task.context.seed)
         if any(task.log_files):
             self._copy_output(folder if self._shared else self._own_folder(), task.log_files)
 
@@ -236,11 +236,3 @@ def _construct(cls: type[Trainable], config: dict[str, Any], task: Assignment) -
     trial._context = task.context
     trial.__init__(config)  # type: ignore[misc]
     return trial
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    if (numpy := sys.modules.get("numpy")) is not None:
-        numpy.random.seed(seed % 2**32)
-    if (torch := sys.modules.get("torch")) is not None:
-        torch.manual_seed(seed)
