@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import itertools
 import json
 import os
 import time
@@ -43,6 +44,8 @@ from mltoolkit.tune.error import StorageError, TuneError
 __all__ = ["FILE_NAME", "Journal", "decode_config", "encode_config", "read_events", "to_json"]
 
 FILE_NAME = "experiment_state.jsonl"
+
+_EXACT = frozenset({str, int, float, bool, type(None)})
 
 
 class Journal:
@@ -94,7 +97,11 @@ class Journal:
         if not self.position:
             return
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(self.path.stat().st_mtime))
-        self.path.rename(self.path.with_name(f"experiment_state-{stamp}-{os.getpid()}.jsonl"))
+        aside = (self.path.with_name(f"experiment_state-{stamp}-{number}.jsonl") for number in itertools.count())
+        try:
+            self.path.rename(next(path for path in aside if not path.exists()))  # safe: the lock is held
+        except OSError as error:
+            raise self._failure(error) from error
         self.close()
         self.__init__(self.path.parent)  # type: ignore[misc]
 
@@ -155,13 +162,9 @@ def to_json(value: Any) -> str:
 
 def encode_config(config: dict[str, Any]) -> dict[str, Any]:
     """Fields of an event that hold a configuration: readable always, and a pickle where JSON loses something."""
+    if _is_exact(config):
+        return {"config": config}
     text = to_json(config)
-    try:
-        exact = bool(json.loads(text) == config)
-    except Exception:  # arrays and the like have no truth value
-        exact = False
-    if exact:
-        return {"config": json.loads(text)}
     try:
         data = cloudpickle.dumps(config)
     except Exception:  # references into shared memory, which no file can keep
@@ -180,6 +183,16 @@ def decode_config(event: dict[str, Any], *, trusted: bool) -> dict[str, Any]:
         config: dict[str, Any] = cloudpickle.loads(base64.b64decode(event["config_pickle"]))
         return config
     return dict(event["config"])
+
+
+def _is_exact(value: Any) -> bool:
+    """Whether JSON gives a value back as it is: equal is not enough, a float of numpy equals one of Python."""
+    kind = type(value)
+    if kind is dict:
+        return all(type(key) is str and _is_exact(item) for key, item in value.items())
+    if kind is list:
+        return all(map(_is_exact, value))
+    return kind in _EXACT
 
 
 def _plain(value: Any) -> Any:
