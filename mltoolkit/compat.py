@@ -42,6 +42,9 @@ ALIASES: dict[str, str] = {
 }
 """Top-level names that programs import, and the package that stands in for each."""
 
+# Modules that Ray renamed: programs use both names.
+_RENAMED = {"mltoolkit.tune.suggest": "mltoolkit.tune.search"}
+
 # Ours alone: Ray has no public module of these names, so they are not offered as counterparts.
 _OURS = frozenset({"mltoolkit.cli", "mltoolkit.compat", "mltoolkit.core", "mltoolkit.__main__"})
 
@@ -145,7 +148,13 @@ _FINDER = _AliasFinder()
 def _real_name(fullname: str) -> str | None:
     root, dot, rest = fullname.partition(".")
     target = ALIASES.get(root)
-    return None if target is None else target + dot + rest
+    if target is None:
+        return None
+    name = target + dot + rest
+    for old, new in _RENAMED.items():
+        if name == old or name.startswith(f"{old}."):
+            return new + name[len(old) :]
+    return name
 
 
 def _find_counterpart(real_name: str) -> ModuleSpec | None:

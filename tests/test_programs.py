@@ -168,6 +168,8 @@ PROGRAMS = {
         from ray.air import session, RunConfig
         from ray.tune.schedulers import ASHAScheduler
         from ray.tune.search import ConcurrencyLimiter
+        from ray.tune.suggest import ConcurrencyLimiter as Older
+        from ray.tune.suggest.basic_variant import BasicVariantGenerator
         from ray.tune import CLIReporter
 
         def train_fn(config):
@@ -181,6 +183,7 @@ PROGRAMS = {
             run_config=RunConfig(name="air", stop={"training_iteration": 5}, verbose=0),
         )
         results = tuner.fit()
+        assert Older is ConcurrencyLimiter
         print(results.get_best_result().config["lr"], results.get_best_result().metrics["training_iteration"])
         """,
         lambda out: out == "0.4 5\n",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from mltoolkit.tune.analysis import ExperimentAnalysis
     from mltoolkit.tune.callback import Callback
-    from mltoolkit.tune.context import TuneContext
+    from mltoolkit.tune.context import TuneContext, get_trial_dir, get_trial_id, get_trial_name, get_trial_resources
     from mltoolkit.tune.error import MissingMetricError, StorageError, TrialError, TuneError
     from mltoolkit.tune.execution.placement_groups import PlacementGroupFactory
     from mltoolkit.tune.experiment import Experiment
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from mltoolkit.tune.stopper import Stopper
     from mltoolkit.tune.trainable import Trainable, with_parameters, with_resources
+    from mltoolkit.tune.trainable.checkpoint_dir import checkpoint_dir
     from mltoolkit.tune.tune import run, run_experiments
     from mltoolkit.tune.tune_config import ResumeConfig, TuneConfig
     from mltoolkit.tune.tuner import Tuner
@@ -74,11 +75,16 @@ __all__ = [
     "TuneContext",
     "TuneError",
     "Tuner",
+    "checkpoint_dir",
     "choice",
     "create_scheduler",
     "create_searcher",
     "get_checkpoint",
     "get_context",
+    "get_trial_dir",
+    "get_trial_id",
+    "get_trial_name",
+    "get_trial_resources",
     "grid_search",
     "lograndint",
     "loguniform",
@@ -106,7 +112,7 @@ _HOMES = {
     ),
     "mltoolkit.tune.analysis": "ExperimentAnalysis",
     "mltoolkit.tune.callback": "Callback",
-    "mltoolkit.tune.context": "TuneContext",
+    "mltoolkit.tune.context": "TuneContext get_trial_dir get_trial_id get_trial_name get_trial_resources",
     "mltoolkit.tune.error": "MissingMetricError StorageError TrialError TuneError",
     "mltoolkit.tune.execution.placement_groups": "PlacementGroupFactory",
     "mltoolkit.tune.experiment": "Experiment",
@@ -120,6 +126,7 @@ _HOMES = {
     ),
     "mltoolkit.tune.stopper": "Stopper",
     "mltoolkit.tune.trainable": "Trainable with_parameters with_resources",
+    "mltoolkit.tune.trainable.checkpoint_dir": "checkpoint_dir",
     "mltoolkit.tune.tune": "run run_experiments",
     "mltoolkit.tune.tune_config": "ResumeConfig TuneConfig",
     "mltoolkit.tune.tuner": "Tuner",

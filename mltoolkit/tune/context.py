@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mltoolkit.train._session import get_context
+
 if TYPE_CHECKING:
     from mltoolkit.tune.execution.placement_groups import PlacementGroupFactory
 
-__all__ = ["TuneContext"]
+__all__ = ["TuneContext", "get_trial_dir", "get_trial_id", "get_trial_name", "get_trial_resources"]
 
 
 @dataclass(frozen=True)
@@ -69,3 +71,24 @@ class TuneContext:
     def get_metadata(self) -> dict[str, Any]:
         """What describes the trial, as plain data."""
         return {"experiment_name": self.experiment_name, "trial_id": self.trial_id, "seed": self.seed}
+
+
+def get_trial_name() -> str:
+    """Name of the trial that runs in this process: older form of ``tune.get_context().get_trial_name()``."""
+    return str(get_context().get_trial_name())
+
+
+def get_trial_id() -> str:
+    """Id of the trial that runs in this process: older form of ``tune.get_context().get_trial_id()``."""
+    return str(get_context().get_trial_id())
+
+
+def get_trial_dir() -> str:
+    """Folder of the trial that runs in this process: older form of ``tune.get_context().get_trial_dir()``."""
+    return str(get_context().get_trial_dir())
+
+
+def get_trial_resources() -> PlacementGroupFactory | None:
+    """Resources of the trial that runs here: older form of ``tune.get_context().get_trial_resources()``."""
+    resources: PlacementGroupFactory | None = get_context().get_trial_resources()
+    return resources

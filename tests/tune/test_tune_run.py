@@ -77,7 +77,19 @@ class Stepwise(tune.Trainable):
         return {"y": self.x, "done": self.iteration == 1}
 
 
+def take_a_reporter(config, reporter):
+    reporter(y=config["x"])
+
+
+def make_a_checkpoint_dir(config, checkpoint_dir=None):
+    with tune.checkpoint_dir(step=0) as folder:
+        Path(folder, "x").write_text(str(config["x"]))
+    tune.report(y=config["x"], name=tune.get_trial_name(), id=tune.get_trial_id())
+
+
 FORMS = [
+    take_a_reporter,
+    make_a_checkpoint_dir,
     report_dict,
     report_keywords,
     report_through_train,
@@ -99,6 +111,23 @@ def test_every_form_of_a_trainable(sweep, trainable):
     assert results.get_best_result().config == {"x": 3}
     assert results.num_terminated == 3
     assert all(r.metrics["done"] for r in results)
+
+
+def test_a_checkpoint_dir_of_the_first_versions(sweep, tmp_path):
+    marker = tmp_path / "failed"
+
+    def trainable(config, checkpoint_dir=None):
+        start = int(Path(checkpoint_dir, "i").read_text()) + 1 if checkpoint_dir else 0
+        for i in range(start, 3):
+            if i == 2 and not marker.exists():
+                marker.touch()
+                raise RuntimeError("once")
+            with tune.checkpoint_dir(step=i) as folder:
+                Path(folder, "i").write_text(str(i))
+            tune.report(y=i, start=start)
+
+    result = sweep(trainable, run={"failure_config": tune.FailureConfig(max_failures=1)})[0]
+    assert (result.metrics["y"], result.metrics["start"]) == (2, 2)
 
 
 def test_a_registered_name_and_tune_run(tmp_path):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import numbers
+import shutil
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mltoolkit.train._session import Session, set_session
+from mltoolkit.train._session import Session, plain_metrics, report, set_session
 from mltoolkit.tune.result import DEFAULT_METRIC, DONE
 from mltoolkit.tune.trainable.trainable import Trainable
 
@@ -103,6 +104,7 @@ class FunctionTrainable(Trainable, Session):
         self._error: BaseException | None = None
         self._resumed_at = 0.0
         self.reported_checkpoint: Any = None
+        self._in_the_making: Checkpoint | None = None
 
     # The controller's side
 
@@ -171,9 +173,11 @@ class FunctionTrainable(Trainable, Session):
                 raise TrialStopped
             seconds = time.perf_counter() - self._resumed_at
             result = self._complete(dict(metrics), seconds)
-            if checkpoint is not None:
-                self.reported_checkpoint = self._persist(checkpoint)
-                self._checkpoint = checkpoint
+            made, self._in_the_making = self._in_the_making, None
+            if checkpoint is not None or made is not None:
+                self.reported_checkpoint = self._persist(checkpoint or made)  # type: ignore[arg-type]  # one is there
+            if made is not None:
+                shutil.rmtree(made.path, ignore_errors=True)
             self._outcome = result
             self._turn.give_outcome()
             self._turn.wait_for_turn()
@@ -181,12 +185,16 @@ class FunctionTrainable(Trainable, Session):
                 raise TrialStopped
 
     def get_checkpoint(self) -> Checkpoint | None:
-        """The checkpoint to go on from."""
+        """The checkpoint that the trial went on from."""
         return self._checkpoint
+
+    def make_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Take a checkpoint in a temporary folder, to be kept with the next result."""
+        self._in_the_making = checkpoint
 
     def _run(self) -> None:
         try:
-            self._take(self._function(self.config))
+            self._take(self._call())
         except TrialStopped:
             pass
         except SystemExit as error:
@@ -199,6 +207,22 @@ class FunctionTrainable(Trainable, Session):
             self._finished = True
             self._turn.give_outcome()
 
+    def _call(self) -> Any:
+        """Call the function, with what its signature asks for beside the configuration.
+
+        ``reporter`` and ``checkpoint_dir`` are how functions reported and went on in the first versions of Ray.
+        """
+        try:
+            parameters = inspect.signature(self._function).parameters
+        except ValueError:
+            parameters = {}  # type: ignore[assignment]  # built in, without a signature
+        extra: dict[str, Any] = {}
+        if "reporter" in parameters:
+            extra["reporter"] = report
+        if "checkpoint_dir" in parameters:
+            extra["checkpoint_dir"] = None if self._checkpoint is None else self._checkpoint.path
+        return self._function(self.config, **extra)
+
     def _take(self, returned: Any) -> None:
         """What the function returned: a generator of results, the last result, or nothing."""
         if inspect.isgenerator(returned):
@@ -206,8 +230,6 @@ class FunctionTrainable(Trainable, Session):
             for metrics in with_value:
                 self.report(metrics)
         elif returned is not None:
-            from mltoolkit.train._session import plain_metrics
-
             metrics = plain_metrics(self._as_metrics(returned))
             self._outcome = self._complete({**metrics, DONE: True}, time.perf_counter() - self._resumed_at)
 
