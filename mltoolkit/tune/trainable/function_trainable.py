@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import inspect
 import numbers
+import os
 import shutil
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mltoolkit.train import Checkpoint
 from mltoolkit.train._session import Session, plain_metrics, report, set_session
 from mltoolkit.tune.result import DEFAULT_METRIC, DONE
 from mltoolkit.tune.trainable.trainable import Trainable
 
 if TYPE_CHECKING:
-    from mltoolkit.train import Checkpoint
     from mltoolkit.tune.context import TuneContext
+    from mltoolkit.tune.execution._messages import SavedCheckpoint
 
 __all__ = ["FunctionTrainable", "TrialStopped"]
 
@@ -86,7 +88,7 @@ class FunctionTrainable(Trainable, Session):
         *,
         metric: str | None,
         context: TuneContext,
-        persist: Callable[[Checkpoint], Any],
+        persist: Callable[[Checkpoint], SavedCheckpoint],
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self._context = context
@@ -103,7 +105,7 @@ class FunctionTrainable(Trainable, Session):
         self._outcome: dict[str, Any] | None = None
         self._error: BaseException | None = None
         self._resumed_at = 0.0
-        self.reported_checkpoint: Any = None
+        self.reported_checkpoint: SavedCheckpoint | None = None
         self._in_the_making: Checkpoint | None = None
 
     # The controller's side
@@ -175,7 +177,7 @@ class FunctionTrainable(Trainable, Session):
             result = self._complete(dict(metrics), seconds)
             made, self._in_the_making = self._in_the_making, None
             if checkpoint is not None or made is not None:
-                self.reported_checkpoint = self._persist(checkpoint or made)  # type: ignore[arg-type]  # one is there
+                self._keep(checkpoint or made)  # type: ignore[arg-type]  # one is there
             if made is not None:
                 shutil.rmtree(made.path, ignore_errors=True)
             self._outcome = result
@@ -184,8 +186,13 @@ class FunctionTrainable(Trainable, Session):
             if self._stopping:
                 raise TrialStopped
 
+    def _keep(self, checkpoint: Checkpoint) -> None:
+        saved = self.reported_checkpoint = self._persist(checkpoint)
+        if saved.packed is None:  # else it is on the driver's host, and this one goes on without
+            self._checkpoint = Checkpoint(os.path.join(self.context.trial_dir, saved.name))
+
     def get_checkpoint(self) -> Checkpoint | None:
-        """The checkpoint that the trial went on from."""
+        """The latest checkpoint: the one reported last, or the one that the trial went on from."""
         return self._checkpoint
 
     def make_checkpoint(self, checkpoint: Checkpoint) -> None:
