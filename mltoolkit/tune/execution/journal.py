@@ -31,6 +31,7 @@ import base64
 import fcntl
 import itertools
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ __all__ = ["FILE_NAME", "Journal", "decode_config", "encode_config", "read_event
 
 FILE_NAME = "experiment_state.jsonl"
 
+_LARGEST_ARRAY = 1000
 _EXACT = frozenset({str, int, float, bool, type(None)})
 
 
@@ -196,8 +198,12 @@ def _is_exact(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist") and getattr(value, "size", 1000) < 1000:
-        return value.tolist()
+    if isinstance(shape := getattr(value, "shape", None), tuple) and hasattr(value, "tolist"):
+        try:
+            if math.prod(shape) < _LARGEST_ARRAY:
+                return value.tolist()
+        except Exception:
+            pass  # sparse tensors and the like
     if isinstance(value, (set, frozenset)):
         return sorted(value, key=repr)
     if isinstance(value, os.PathLike):
