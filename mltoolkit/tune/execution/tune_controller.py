@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 _POLL_S = 0.2
 _DRAIN_S = 5.0
 _END_S = 30.0
+_WARN_S = 30.0
 _NODE_LOSSES = 3
 _PROGRESS = (TRAINING_ITERATION, TIME_TOTAL_S, TIMESTEPS_TOTAL, EPISODES_TOTAL)
 
@@ -91,7 +92,8 @@ class TuneController:
         self._pauses: set[str] = set()
         self._lost_nodes: dict[str, int] = {}
         self._resources: dict[str, PlacementGroupFactory] = {}
-        self._closing = False
+        self._waiting_since = time.monotonic()
+        self._warned = False
         self._failed_fast: Trial | None = None
         self.interrupted = False
 
@@ -210,11 +212,19 @@ class TuneController:
                     self._end_trial(trial, reason)
                 while self._turn(guard):
                     pass
-                self._drain(guard)
+                self._drain()
+            except BaseException:
+                self._abandon()
+                raise
             finally:
                 self._slots.close_all()
                 self._marker.remove()
         self._snapshots.write(self._callbacks)
+        if self.interrupted:
+            logger.warning(
+                "The sweep was interrupted, all that was reported is kept. Go on with: tune.Tuner.restore(%r)",
+                str(settings.experiment_path),
+            )
         self._callbacks.on_experiment_end(self._sweep.in_order)
         self._report(done=True)
         failed = self._failed_fast
@@ -254,9 +264,10 @@ class TuneController:
                 f"wait: {waiting}. Nothing that could change its mind is under way; this is a fault of the scheduler."
             )
         if not self._settings.search_alg.is_finished():
+            searcher = getattr(self.search_alg, "searcher", self.search_alg)
             raise TuneError(
-                f"{type(getattr(self.search_alg, 'searcher', self.search_alg)).__name__} gives no configuration and is not finished, though no trial "
-                "is under way whose result it could wait for."
+                f"{type(searcher).__name__} gives no configuration and is not finished, though no trial is under way "
+                "whose result it could wait for."
             )
         return True
 
@@ -289,6 +300,19 @@ class TuneController:
         now = time.monotonic()
         for slot in [slot for slot, _, deadline in self._pending.values() if deadline < now]:
             self._close(slot)
+        waiting = [slot for slot in self._slots if slot.trial is not None and slot.info is None]
+        if len(waiting) < len(self._slots) or not waiting:
+            self._waiting_since = now
+        elif now - self._waiting_since > _WARN_S and not self._warned:
+            self._warned = True
+            logger.warning(
+                "No trial could start for %d s: each asks for %s, and of %s others hold all but %s. "
+                "Trials start as soon as that changes.",
+                _WARN_S,
+                waiting[0].resources.required_resources,
+                self._slots.totals(),
+                mltoolkit.available_resources(),
+            )
 
     def _report(self, done: bool = False) -> None:
         trials = self._sweep.in_order
@@ -634,7 +658,14 @@ class TuneController:
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
-    def _drain(self, guard: InterruptGuard) -> None:
+    def _abandon(self) -> None:
+        """The sweep ends with an error: let callbacks close their files, and the error go on."""
+        try:
+            self._callbacks.on_experiment_end(self._sweep.in_order)
+        except Exception as error:
+            logger.warning("A callback failed while the sweep was ending: %s", error)
+
+    def _drain(self) -> None:
         """End what still runs: each trial at its next result, or after a few seconds.
 
         An interrupted sweep leaves its trials to be gone on with; one that has met its end ends them for good.
