@@ -1,0 +1,1 @@
+"""Experiment trackers: loggers for the driver, and sessions for trainables."""
