@@ -379,14 +379,27 @@ class TuneController:
         )
         if settings.trial_name_creator is not None:
             trial.custom_name = settings.trial_name_creator(trial)
-        creator = settings.trial_dirname_creator or dirname_of
-        trial.dirname = creator(trial)
+        trial.dirname = self._dirname_of(trial)
         self._resources_of(trial)
         self._storage.note_created(trial)
         if settings.restore_from is not None:
             self._storage.adopt_checkpoint(trial, Checkpoint.from_directory(settings.restore_from), {})
         self._sweep.add(trial, self)
         return True
+
+    def _dirname_of(self, trial: Trial) -> str:
+        creator = self._settings.trial_dirname_creator
+        if creator is None:
+            return dirname_of(trial)
+        name = creator(trial)
+        if not isinstance(name, str) or not name or os.path.isabs(name) or ".." in name.split(os.sep):
+            raise ValueError(
+                f"`trial_dirname_creator` must return the name of a folder within the experiment's, got {name!r} for "
+                f"trial {trial}."
+            )
+        # Two trials in one folder would overwrite each other's results and checkpoints.
+        taken = os.path.exists(os.path.join(trial.experiment_path, name))
+        return f"{name}_{trial.trial_id}" if taken else name
 
     def _resources_of(self, trial: Trial) -> PlacementGroupFactory:
         known = self._resources.get(trial.trial_id)

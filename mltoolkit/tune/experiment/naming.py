@@ -12,6 +12,7 @@ from mltoolkit.tune.search.variant_generator import format_vars
 __all__ = ["dirname_of", "tag_of"]
 
 _LONGEST = 130
+"""Bytes; filesystems take 255."""
 _UNSAFE = re.compile(r"[^\w\-+=.,@]")
 
 
@@ -25,4 +26,8 @@ def dirname_of(trial: Trial) -> str:
     """The folder of a trial: its name, tag and time of creation, safe for any filesystem."""
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     name = _UNSAFE.sub("_", f"{trial}_{trial.experiment_tag}")
-    return f"{name[: _LONGEST - len(stamp) - 1]}_{stamp}"
+    room = _LONGEST - len(stamp) - 1
+    if len(name.encode()) > room:  # what is cut off may be all that tells two trials apart
+        suffix = _UNSAFE.sub("_", f"_{trial.trial_id}")
+        name = name.encode()[: room - len(suffix)].decode(errors="ignore") + suffix
+    return f"{name}_{stamp}"
