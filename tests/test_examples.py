@@ -10,6 +10,8 @@ import sys
 import pytest
 from helpers import ROOT, script_env
 
+from mltoolkit._optional import is_installed
+
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 
 # What the output must show, in this order. An example that is not here must print something all the same.
@@ -31,21 +33,62 @@ EXPECTED = {
         r"mean of all blocks, by Dask: 1\.4985",
     ],
     "wine_grid_search": [],
+    "tune_wine_asha": [
+        r"wines to train on",
+        r"50/50 trials in .*50 TERMINATED",
+        r"50 samples in .* s: \d{3} epochs instead of 800",
+        r"best loss 0\.0\d+, accuracy (1\.000|0\.9\d\d)",
+        r"with lr = 0\.\d+, momentum = 0\.\d+",
+    ],
+    "tune_random_forest": [
+        r"16/16 trials in .*16 TERMINATED",
+        r"best accuracy 0\.9\d\d with .*'n_estimators': 40",
+        r"n_estimators: 0\.8\d\d with 10, 0\.9\d\d with 40",
+    ],
+    "tune_xgboost_asha": [r"30 samples in .* s: \d{3} rounds instead of 1920", r"best log loss 0\.\d+, error 0\.0\d+"],
+    "tune_pbt": [
+        r"without exchange: Q = 0\.390, 0\.390 after 100 steps",
+        r"with PBT: Q = 1\.[12]\d+, 1\.[12]\d+ after",
+        r"from step   1: h = \((1\.00, 0\.00|0\.00, 1\.00)\)",
+    ],
+    "tune_optuna": [
+        r"sweep: 24 trials in .*'forest': \d.*\n  accuracy 0\.9",
+        r"study: 24 trials in .* [1-9]\d* of them pruned\n  accuracy (1\.000|0\.9)",
+    ],
+    "tune_restore": [
+        r"driver: \d of 8 trials have finished",
+        r"the driver ended with SIGKILL",
+        r"restored: 8 of 8 trials have finished, 0 failed",
+        r"[4-8] had been through before, 0 of their steps were taken again",
+    ],
+}
+
+# Packages that an example is about; without them it cannot run.
+NEEDS = {
+    "tune_wine_asha": ["pandas", "sklearn", "torch"],
+    "tune_random_forest": ["pandas", "sklearn"],
+    "tune_xgboost_asha": ["sklearn", "xgboost"],
+    "tune_pbt": ["pandas"],
+    "tune_optuna": ["optuna", "sklearn"],
 }
 
 pytestmark = pytest.mark.skipif(not EXAMPLES, reason="a distribution without examples/")
 
 
 def test_expectations_are_of_examples_that_exist():
-    assert set(EXPECTED) <= set(EXAMPLES)
+    assert set(EXPECTED) | set(NEEDS) <= set(EXAMPLES)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example(name, tmp_path):
+    missing = [package for package in NEEDS.get(name, []) if not is_installed(package)]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
     path = ROOT / "examples" / f"{name}.py"
     assert f"python examples/{name}.py" in (ast.get_docstring(ast.parse(path.read_text())) or "")
+    env = script_env({"MLTOOLKIT_RESULTS_DIR": str(tmp_path / "results")})
     done = subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, cwd=tmp_path, env=script_env(), timeout=100
+        [sys.executable, str(path)], capture_output=True, text=True, cwd=tmp_path, env=env, timeout=100
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
