@@ -151,11 +151,13 @@ class Simulator:
         assert trial.status == Trial.RUNNING
         self._leave_slot(trial, save=should_checkpoint)
         trial.status = Trial.PAUSED
+        self._happened("status", trial, trial.status)
         self.note("pause", trial)
 
     def resume_trial(self, trial: Trial) -> None:
         assert trial.status == Trial.PAUSED, trial
         trial.status = Trial.PENDING
+        self._happened("status", trial, trial.status)
         self.note("resume", trial)
 
     def save_trial(self, trial: Trial) -> Saved | None:
@@ -216,6 +218,8 @@ class Simulator:
                 assert trial.status == Trial.PENDING, trial
                 self.start(trial)
             elif self.running or not self.live:
+                # No slot idles while a trial could run.
+                assert not self.record or not any(t.status == Trial.PENDING for t in self.live.values())
                 return
             else:
                 before = len(self.log)
@@ -243,6 +247,7 @@ class Simulator:
         elif not self.checkpoints:
             self.iteration[trial.trial_id] = 0
         trial.status = Trial.RUNNING
+        self._happened("status", trial, trial.status)
         self.note("start", trial)
         self._schedule(trial)
 
@@ -312,6 +317,7 @@ class Simulator:
         trial.num_failures += 1
         if trial.num_failures <= self.retries:
             trial.status = Trial.PENDING
+            self._happened("status", trial, trial.status)
             self.iteration[trial.trial_id] = trial.checkpoint.iteration if trial.checkpoint else 0
             return
         trial.error = error
@@ -327,6 +333,7 @@ class Simulator:
         self.search_alg.on_trial_complete(trial.trial_id)
         del self.live[trial.trial_id]
         trial.status = status
+        self._happened("end", trial, None)
 
 
 class Inert:
@@ -349,6 +356,9 @@ class Inert:
                 trial.placement_group_factory = self._simulator.factory
                 self.trials[trial_id] = trial
             trial = self.trials[trial_id]
+            if what == "status":
+                trial.status = result
+                continue
             if what == "checkpoint":
                 trial.checkpoints = list(result)
                 continue
@@ -357,11 +367,11 @@ class Inert:
                 trial.config = dict(config)
                 trial.placement_group_factory = resources or trial.placement_group_factory
                 continue
-            if what == "result":
-                trial.status = Trial.RUNNING
-                trial.last_result = result
-            if what in ("complete", "remove", "error"):
+            if what == "end":
                 trial.status = Trial.TERMINATED
+                continue
+            if what == "result":
+                trial.last_result = result
             hook = getattr(scheduler, f"on_trial_{what}")
             if result is None:
                 hook(self, trial)

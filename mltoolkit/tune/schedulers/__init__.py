@@ -9,6 +9,7 @@ from mltoolkit.tune.schedulers.hyperband import HyperBandScheduler
 from mltoolkit.tune.schedulers.median_stopping_rule import MedianStoppingRule
 from mltoolkit.tune.schedulers.pbt import PopulationBasedTraining
 from mltoolkit.tune.schedulers.pbt_replay import PopulationBasedTrainingReplay
+from mltoolkit.tune.schedulers.resource_changing_scheduler import ResourceChangingScheduler
 from mltoolkit.tune.schedulers.trial_scheduler import Controller, FIFOScheduler, TrialScheduler
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "MedianStoppingRule",
     "PopulationBasedTraining",
     "PopulationBasedTrainingReplay",
+    "ResourceChangingScheduler",
     "TrialScheduler",
     "create_scheduler",
 ]

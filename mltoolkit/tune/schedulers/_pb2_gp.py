@@ -13,7 +13,7 @@ __all__ = ["TimeVaryingGP", "select_point"]
 
 _FITTED_ON = 300
 _CANDIDATES = 512
-_STARTS = 4
+_STARTS = 2
 # Of log(variance, lengthscale, epsilon, noise).
 _START = (1.0, 1.0, 0.1, 0.05)
 _BOUNDS = ((1e-3, 1e3), (1e-2, 1e2), (1e-5, 0.5), (1e-4, 1.0))
@@ -115,7 +115,7 @@ def select_point(
             start,
             bounds=[(0, 1)] * len(bounds),
             method="L-BFGS-B",
-            options={"maxiter": 50},
+            options={"maxiter": 20},
         )
         if -found.fun > best_value:
             best, best_value = found.x, -found.fun

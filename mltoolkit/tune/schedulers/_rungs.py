@@ -137,6 +137,11 @@ class _PromotionRung:
         del self.paused[trial_id]
         return trial_id
 
+    def forget(self, trial_id: str) -> None:
+        if self.paused.pop(trial_id, None) is not None and len(self.queue) > 2 * len(self.paused):
+            self.queue = [entry for entry in self.queue if entry[2] in self.paused]
+            heapq.heapify(self.queue)
+
 
 class PromotionBracket:
     """Successive halving that pauses trials at each milestone and promotes the best (Algorithm 2 of the paper).
@@ -189,7 +194,7 @@ class PromotionBracket:
         """A trial has ended; its scores stay."""
         level = self._level.pop(trial_id, 0)
         if level:
-            self.rungs[level - 1].paused.pop(trial_id, None)
+            self.rungs[level - 1].forget(trial_id)
 
     def debug_string(self) -> str:
         """Milestones, and how many trials reached each of them and wait there."""

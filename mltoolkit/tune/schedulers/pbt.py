@@ -36,6 +36,7 @@ class _Member:
     tag: str
     score: float | None = None  # None before the first perturbation interval is over
     train_time: float = 0
+    turn: int = 0
     perturbation_time: float = 0
 
 
@@ -153,7 +154,10 @@ class PopulationBasedTraining(MetricScheduler):
         self._members: dict[str, _Member] = {}  # live trials only
         self._ids: dict[int, str] = {}  # by order
         self._ranking: list[tuple[float, int]] = []  # (score, order), worst first
-        self._queue: list[tuple[float, int]] = []  # (train time, order) of all members
+        # (train time, turn, trial id) of all members. Of those that are equally far, the one that ran last comes last:
+        # a bad trial that is set back to a better one again and again would starve it otherwise.
+        self._queue: list[tuple[float, int, str]] = []
+        self._turns = 0
         self._behind: set[str] = set()  # those that have still to reach the next synchronous perturbation
         self._fresh: OrderedDict[str, None] = OrderedDict()  # those that have not reported yet
         self._accepted = -1  # number of trials with which a population that cannot be completed goes on
@@ -190,7 +194,7 @@ class PopulationBasedTraining(MetricScheduler):
         self._members[trial.trial_id] = _Member(order, trial.experiment_tag)
         self._ids[order] = trial.trial_id
         self._fresh[trial.trial_id] = None
-        insort(self._queue, (0, order))
+        insort(self._queue, (0, 0, trial.trial_id))
         self._behind.add(trial.trial_id)
         before = flat_names(trial.config, self._mutations)
         config = self._initial_config(trial.config, self._generator("fill", order))
@@ -220,7 +224,7 @@ class PopulationBasedTraining(MetricScheduler):
             return
         del self._ids[member.order]
         self._fresh.pop(trial_id, None)
-        _take_out(self._queue, (member.train_time, member.order))
+        _take_out(self._queue, (member.train_time, member.turn, trial_id))
         if member.score is not None:
             _take_out(self._ranking, (member.score, member.order))
         self._behind.discard(trial_id)
@@ -266,12 +270,14 @@ class PopulationBasedTraining(MetricScheduler):
             _take_out(self._ranking, (member.score, member.order))
         member.score = -math.inf if math.isnan(score) else score
         insort(self._ranking, (member.score, member.order))
-        self._set_train_time(member, time)
+        self._set_train_time(trial.trial_id, time)
 
-    def _set_train_time(self, member: _Member, time: float) -> None:
-        _take_out(self._queue, (member.train_time, member.order))
-        member.train_time = time
-        insort(self._queue, (time, member.order))
+    def _set_train_time(self, trial_id: str, time: float) -> None:
+        member = self._members[trial_id]
+        _take_out(self._queue, (member.train_time, member.turn, trial_id))
+        self._turns += 1
+        member.train_time, member.turn = time, self._turns
+        insort(self._queue, (time, member.turn, trial_id))
 
     def _is_incomplete(self, controller: Controller) -> bool:
         """Whether trials of the population have yet to be created."""
@@ -365,7 +371,7 @@ class PopulationBasedTraining(MetricScheduler):
         self._num_perturbations += 1
         # It is now as far as the one that it has cloned.
         member.perturbation_time = other.perturbation_time
-        self._set_train_time(member, other.train_time)
+        self._set_train_time(trial.trial_id, other.train_time)
         tag = perturbed_tag(member.tag, flat_names(config, self._mutations))
         controller.reset_trial(trial, config, cloned.checkpoint, tag=tag)
 
@@ -392,8 +398,7 @@ class PopulationBasedTraining(MetricScheduler):
         return None
 
     def _candidates(self, controller: Controller) -> Iterator[Trial]:
-        for _, order in self._queue:
-            trial_id = self._ids[order]
+        for _, _, trial_id in self._queue:
             if self._synch and trial_id not in self._behind:
                 continue
             if (trial := controller.get_trial(trial_id)) is not None:
@@ -415,7 +420,7 @@ class PopulationBasedTraining(MetricScheduler):
         return f"{type(self).__name__}: {self._num_checkpoints} checkpoints, {self._num_perturbations} perturbs"
 
 
-def _take_out(items: list[tuple[float, int]], item: tuple[float, int]) -> None:
+def _take_out(items: list[Any], item: tuple[Any, ...]) -> None:
     del items[bisect_left(items, item)]
 
 
