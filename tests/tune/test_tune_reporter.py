@@ -178,10 +178,7 @@ def test_a_pipe_gets_a_start_line_improvements_and_a_final_table():
     reporter.setup(start_time=time.time())
     trials = [make_trial(0), make_trial(1)]
     reporter.report(trials, False, "2/4 CPUs in use")
-    assert output(reporter).splitlines() == [
-        "Sweep of 2 trials, loss to be minimised, results in /results/exp",
-        "2/4 CPUs in use",
-    ]
+    assert output(reporter).splitlines() == ["Sweep of 2 trials, loss to be minimised, results in /results/exp"]
     trials[0].update_last_result({"loss": 0.5, "training_iteration": 1, "time_total_s": 1.5})
     reporter._view._last_line = -1e9
     reporter.report(trials, False, "2/4 CPUs in use")
@@ -239,9 +236,11 @@ def test_a_pipe_shows_life_when_nothing_improves(monkeypatch):
 def test_intermediate_tables_can_be_asked_for_in_a_pipe():
     reporter = cli(print_intermediate_tables=True)
     trials = [make_trial(0, loss=1.0)]
-    reporter.report(trials, False)
-    reporter.report(trials, False)
-    assert output(reporter).count("train_abc_00000  RUNNING") == 2
+    reporter.report(trials, False, "2/4 CPUs in use")
+    reporter.report(trials, False, "2/4 CPUs in use")
+    text = output(reporter)
+    assert text.count("train_abc_00000  RUNNING") == 2
+    assert text.count("2/4 CPUs in use") == 2
 
 
 # Errors.

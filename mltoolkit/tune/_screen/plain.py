@@ -41,9 +41,10 @@ class PlainView(View):
 
     def update(self, state: SweepState, info: Sequence[str]) -> None:
         """Print a line if there is news."""
-        self._news(state, info)
+        self._news(state)
         if self.settings.tables:
-            self._print(f"{duration(state.elapsed_s)}  {progress_text(state)} ({counts_text(state)})")
+            for text in (f"{duration(state.elapsed_s)}  {progress_text(state)} ({counts_text(state)})", *info):
+                self._print(text)
             print_rows(self._console, self, state.rows(self.settings.max_progress_rows), state)
             return
         now = time.monotonic()
@@ -60,7 +61,7 @@ class PlainView(View):
 
     def finish(self, state: SweepState, info: Sequence[str]) -> None:
         """Print the final table and the summary."""
-        self._news(state, ())
+        self._news(state)
         print_final(self._console, self, state)
 
     def line(self, text: str) -> None:
@@ -70,11 +71,10 @@ class PlainView(View):
     def close(self) -> None:
         """Nothing to do: what was shown stays."""
 
-    def _news(self, state: SweepState, info: Sequence[str]) -> None:
+    def _news(self, state: SweepState) -> None:
         if not self._started and state.number:
             self._started = True
-            for text in (_start_line(state), *info):
-                self._print(text)
+            self._print(_start_line(state))
         print_errors(self._console, self, state)
 
     def _print(self, text: str) -> None:
