@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mltoolkit.tune.error import MissingMetricError
@@ -17,13 +18,22 @@ from mltoolkit.tune.result import AUTO_RESULT_KEYS
 from mltoolkit.tune.schedulers.trial_scheduler import Controller, FIFOScheduler, TrialScheduler
 from mltoolkit.tune.search._nested import flatten
 
-__all__ = ["DONE", "REASONS", "Sweep"]
+__all__ = ["DONE", "REASONS", "Action", "Sweep"]
 
 DONE = "DONE"
 """Decision beside the scheduler's own: the trial has reached its end or its stopping criterion."""
 
 REASONS = ("done", "stopped", "removed", "error", "sweep")
 """Why a trial ends: by itself, by the scheduler, by the scheduler while it waited, by failing, with the whole sweep."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """What a scheduler asked the controller to do: the name of its method, and what it is given."""
+
+    name: str
+    trial: Trial
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 class Sweep:
@@ -45,6 +55,8 @@ class Sweep:
         self._revived: set[str] = set()
         self.owed: list[tuple[Trial, str]] = []
         """Trials whose end was decided but not yet written down when the driver died, and why they end."""
+        self.owed_actions: list[Action] = []
+        """What the scheduler had asked for and the driver did not come to do."""
         self.pending_revivals: list[Trial] = []
         """Trials of a restored sweep that had ended and run again."""
 

@@ -23,7 +23,7 @@ from mltoolkit.tune.execution._settings import SweepSettings
 from mltoolkit.tune.execution._slots import Slot, SlotPool
 from mltoolkit.tune.execution._snapshot import SnapshotWriter
 from mltoolkit.tune.execution._storage import TrialStorage
-from mltoolkit.tune.execution._sweep import DONE, Sweep
+from mltoolkit.tune.execution._sweep import DONE, Action, Sweep
 from mltoolkit.tune.execution.placement_groups import PlacementGroupFactory
 from mltoolkit.tune.experiment.naming import dirname_of, tag_of
 from mltoolkit.tune.experiment.trial import Trial
@@ -168,9 +168,9 @@ class TuneController:
         if checkpoint is not None and checkpoint is not trial.checkpoint:
             # A copy of its own: the donor may delete its checkpoint before this trial has read it.
             donor = next(
-                (t for t in self._sweep.trials.values() if any(c is checkpoint for c, _ in t.checkpoints)), None
+                (t for t in self._sweep.trials.values() if any(c == checkpoint for c, _ in t.checkpoints)), None
             )
-            metrics = next((m for c, m in donor.checkpoints if c is checkpoint), {}) if donor else {}
+            metrics = next((m for c, m in donor.checkpoints if c == checkpoint), {}) if donor else {}
             self._storage.adopt_checkpoint(trial, checkpoint, metrics)
         if resources is not None:
             self._resources[trial.trial_id] = resources
@@ -210,6 +210,8 @@ class TuneController:
                     self._sweep.revive(trial, self)
                 for trial, reason in self._sweep.owed:
                     self._end_trial(trial, reason)
+                for action in self._sweep.owed_actions:
+                    self._make_good(action)
                 while self._turn(guard):
                     pass
                 self._drain()
@@ -230,6 +232,16 @@ class TuneController:
         failed = self._failed_fast
         if failed is not None and settings.failure_config.fail_fast == "raise" and failed.error is not None:
             raise failed.error
+
+    def _make_good(self, action: Action) -> None:
+        """Do what the scheduler of a restored sweep asked for before its driver died."""
+        trial = action.trial
+        if trial.is_finished:
+            return
+        if action.name == "pause_trial":
+            self._note_wait(trial, Trial.PAUSED)
+        else:
+            getattr(self, action.name)(trial, **action.options)
 
     def _turn(self, guard: InterruptGuard) -> bool:
         """One turn: fill the slots, wait for something to happen, handle it. False when the sweep is over."""
