@@ -11,6 +11,7 @@ from mltoolkit.exceptions import RayTaskError
 from mltoolkit.tune import progress_reporter
 from mltoolkit.tune._screen import terminal
 from mltoolkit.tune._screen.columns import DEFAULT_COLUMNS
+from mltoolkit.tune._screen.errors import traceback_of
 from mltoolkit.tune._screen.state import SweepState
 from mltoolkit.tune.callback import CallbackList
 from mltoolkit.tune.experiment.trial import Trial
@@ -276,6 +277,23 @@ def test_errors_of_other_processes_show_the_traceback_made_there():
     assert '    File "train.py", line 7, in train\n' in text
     assert "train_abc_00001" not in text
     assert "Trial train_abc_00002 failed" in text
+
+
+def test_a_traceback_begins_at_the_users_code():
+    head = "Traceback (most recent call last):\n"
+    own = '  File "/site-packages/mltoolkit/tune/execution/actor.py", line 1, in advance\n    trial.train()\n    ^^^^\n'
+    user = '  File "/home/me/train.py", line 7, in train\n    1 / 0\n'
+    last = '  File "/site-packages/mltoolkit/tune/report.py", line 2, in report\n    raise KeyError\n'
+    then = "\nDuring handling of the above exception, another exception occurred:\n\n"
+
+    def shown(text):
+        return traceback_of(RayTaskError("train", text)) + "\n"
+
+    assert shown(head + own + own + user + "Error: x\n") == head + user + "Error: x\n"
+    assert shown(head + own + user + last + "Error: x\n") == head + user + last + "Error: x\n"
+    assert shown(head + own + "Error: x\n") == head + own + "Error: x\n"
+    first = head + user + "Error: x\n" + then
+    assert shown(first + head + own + user + "Error: y\n") == first + head + user + "Error: y\n"
 
 
 def test_a_failure_without_a_recorded_error_is_shown():

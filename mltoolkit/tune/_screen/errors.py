@@ -15,6 +15,8 @@ __all__ = ["ErrorGroup", "ErrorGroups", "traceback_of"]
 _LOCATION = re.compile(r'^\s*File "(.+)", line (\d+)', re.MULTILINE)
 _VARYING = re.compile(r"0x[0-9a-fA-F]+|[0-9]+")
 _KEPT_NAMES = 5
+# What stands between a trainable and the process that runs it says nothing about the error.
+_OWN_FRAME = re.compile(r'  File ".*[/\\]mltoolkit[/\\](?:core|train|tune)[/\\]')
 
 
 @dataclass
@@ -86,15 +88,37 @@ class ErrorGroups:
 
 
 def traceback_of(error: BaseException | None) -> str:
-    """The traceback of a trial's error where it was raised, which may have been in another process."""
+    """The traceback of a trial's error where it was raised, which may have been in another process.
+
+    It begins at the user's code: the frames above, which run it, are left out.
+    """
     if error is None:
         return ""
     remote = _remote(error)
     if remote:
-        return remote
+        return _from_users_code(remote)
     if error.__traceback__ is None and error.__cause__ is None:
         return "".join(traceback.format_exception_only(error)).strip()
-    return "".join(traceback.format_exception(error)).strip()
+    return _from_users_code("".join(traceback.format_exception(error)).strip())
+
+
+def _from_users_code(text: str) -> str:
+    lines = text.splitlines()
+    kept: list[str] = []
+    position = 0
+    while position < len(lines):
+        kept.append(lines[position])
+        position += 1
+        if not kept[-1].startswith("Traceback (most recent call last)"):
+            continue
+        start = position
+        while position < len(lines) and _OWN_FRAME.match(lines[position]):
+            position += 1
+            while position < len(lines) and lines[position].startswith("    "):
+                position += 1
+        if position < len(lines) and not lines[position].startswith("  File "):
+            position = start  # all frames are this package's own: then they are what there is to see
+    return "\n".join(kept)
 
 
 def _kind(error: BaseException | None) -> tuple[str, str]:
