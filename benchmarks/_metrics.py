@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-RUNTIMES = ("mltoolkit", "ray", "dask", "loky", "stdlib", "process")
-"""Columns of the table: the package, its peers, the standard library's pool, and one process without any of them."""
+from _runtimes import cpu_count
+
+RUNTIMES = ("mltoolkit", "ray", "dask", "loky", "optuna", "optuna_procs", "stdlib", "process")
+"""Columns of the table: the package, its peers, the standard library's pool, and one process without any of them.
+
+Optuna has two: with its own threads, and in processes that share a study.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,9 @@ def _ray(factor: float) -> tuple[Aim, ...]:
 def _search(title: str) -> Metric:
     return Metric(title, "joblib_backend", "s", "lower", (Aim("loky", 1.0), Aim("ray", 2.5)))
 
+
+_BARE = Aim("process", round(cpu_count() / 1.3, 2))
+"""At most 1.3 times what one process takes, divided by the number of CPUs."""
 
 METRICS: dict[str, Metric] = {
     # startup.py
@@ -92,6 +100,32 @@ METRICS: dict[str, Metric] = {
     ),
     "joblib_inc_cold": Metric("joblib 1000 x inc, cold", "multiprocessing_pool", "ms", "lower", (Aim("loky", 1.0),)),
     "joblib_inc_warm": Metric("joblib 1000 x inc, warm", "multiprocessing_pool", "ms", "lower", (Aim("loky", 1.0),)),
+    # tune_trials.py
+    "tune_import": Metric("import of tune", "tune_trials", "s", "lower"),
+    "tune_first_result": Metric("import of tune to a sweep's first result", "tune_trials", "s", "lower", _ray(5)),
+    "trials_100": Metric("sweep of 100 no-op trials, without import", "tune_trials", "s", "lower", (Aim(None, 1.0),)),
+    "trials_1000": Metric("no-op trials, sweep of 1,000", "tune_trials", "1/s", "higher", _ray(50)),
+    "trials_10000": Metric("sweep of 10,000 no-op trials", "tune_trials", "s", "lower", (Aim(None, 60.0),)),
+    "trial_first_1000": Metric("a trial, first 1,000 of 10,000", "tune_trials", "ms", "lower"),
+    "trial_last_1000": Metric("a trial, last 1,000 of 10,000", "tune_trials", "ms", "lower"),
+    "trials_10000_rss": Metric("driver's peak memory, 10,000 trials", "tune_trials", "MB", "lower"),
+    "trial_memory": Metric("driver's memory, each trial more", "tune_trials", "kB", "lower"),
+    # tune_results.py
+    "result_few": Metric("a result, 100,000 of 4 trials", "tune_results", "us", "lower", _ray(5)),
+    "result_few_cpu": Metric("a result, driver's CPU, 4 trials", "tune_results", "us", "lower", _ray(5)),
+    "result_few_cpu_first": Metric("a result, driver's CPU, 4 trials, first tenth", "tune_results", "us", "lower"),
+    "result_few_cpu_last": Metric("a result, driver's CPU, 4 trials, last tenth", "tune_results", "us", "lower"),
+    "result_many": Metric("a result, 100,000 of 1,000 trials", "tune_results", "us", "lower", _ray(5)),
+    "result_many_cpu": Metric("a result, driver's CPU, 1,000 trials", "tune_results", "us", "lower", _ray(5)),
+    "result_many_cpu_first": Metric("a result, driver's CPU, 1,000 trials, first tenth", "tune_results", "us", "lower"),
+    "result_many_cpu_last": Metric("a result, driver's CPU, 1,000 trials, last tenth", "tune_results", "us", "lower"),
+    "results_rss": Metric("driver's peak memory, 100,000 results", "tune_results", "MB", "lower"),
+    # tune_wine.py
+    "torch_import": Metric("import of torch (in the rows of whole scripts)", "tune_wine", "s", "lower"),
+    "wine_fifo": Metric("40 networks x 10 epochs, whole script", "tune_wine", "s", "lower", (*_ray(15), _BARE)),
+    "wine_fifo_again": Metric("40 networks x 10 epochs, in a running session", "tune_wine", "s", "lower", (_BARE,)),
+    "wine_asha": Metric("40 networks, ASHA, whole script", "tune_wine", "s", "lower", _ray(15)),
+    "wine_asha_epochs": Metric("epochs that ASHA ran, of 400", "tune_wine", "count", "lower"),
 }
 
 

@@ -63,9 +63,9 @@ def describe_aim(aim: Aim, unit: str) -> str:
 
 
 def render(rows: list[dict[str, Any]]) -> str:
-    """Return the table as text: median and spread of each runtime, the ratio to Ray and loky, the aims."""
+    """Return the table as text: median and spread of each runtime, the ratios to Ray, loky and Optuna, the aims."""
     runtimes = [runtime for runtime in RUNTIMES if any(runtime in row["runtimes"] for row in rows)]
-    ratios = [peer for peer in ("ray", "loky") if any(peer in row["times_better_than"] for row in rows)]
+    ratios = [peer for peer in ("ray", "loky", "optuna") if any(peer in row["times_better_than"] for row in rows)]
     header = ["", "unit", *runtimes, *(f"x {peer}" for peer in ratios), "aims"]
     lines = [header]
     for row in rows:

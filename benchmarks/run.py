@@ -1,4 +1,4 @@
-"""How does mltoolkit compare with Ray, plain Dask, loky and one process, on this machine, now?
+"""How does mltoolkit compare with Ray, plain Dask, loky, Optuna and one process, on this machine, now?
 
 Runs the programs of this folder for every runtime in turn, round by round (A B C A B C ...), each in fresh interpreters
 of the runtime's own environment, so that a change of the machine's mood meets all of them. Prints medians, spreads,
@@ -34,9 +34,20 @@ PROGRAMS = {
     "core": ("mltoolkit", "ray", "dask", "loky"),
     "joblib_backend": ("mltoolkit", "ray", "dask", "loky", "process"),
     "multiprocessing_pool": ("mltoolkit", "ray", "dask", "loky", "stdlib", "process"),
+    "tune_trials": ("mltoolkit", "ray", "optuna", "optuna_procs", "process"),
+    "tune_results": ("mltoolkit", "ray", "optuna", "optuna_procs", "process"),
+    "tune_wine": ("mltoolkit", "ray", "optuna", "optuna_procs", "process"),
 }
-PARTS = {"joblib_backend": (("--searches", "tree_grid"), ("--searches", "forest_grid"))}
+PARTS = {
+    "joblib_backend": (("--searches", "tree_grid"), ("--searches", "forest_grid")),
+    "tune_trials": (("--parts", "start"), ("--parts", "rate"), ("--parts", "large")),
+    "tune_results": (("--shapes", "few"), ("--shapes", "many")),
+    "tune_wine": (("--sweeps", "fifo"), ("--sweeps", "asha")),
+}
 """Programs that take long are run in parts: the shorter a turn, the more alike the machine is for all."""
+
+WITH_WINE = ("joblib_backend", "tune_wine")
+"""Programs that take `--wine`."""
 
 TIMEOUT_S = 900.0
 
@@ -54,7 +65,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     command.add_argument("--programs", nargs="+", choices=list(PROGRAMS), default=list(PROGRAMS), help="what is run")
     command.add_argument("--rounds", type=int, default=3, help="how often everything is run (default: 3)")
     command.add_argument("--smoke", action="store_true", help="one round of tiny sizes: do the programs work")
-    command.add_argument("--wine", type=Path, help="wine-quality CSV for the searches; default: scikit-learn's data")
+    command.add_argument("--wine", type=Path, help="wine-quality CSV; default: scikit-learn's wine data")
     command.add_argument("--json", type=Path, default=Path("build/benchmarks.json"), help="where all samples go")
     options = command.parse_args(arguments)
     if options.rounds < 1:
@@ -86,7 +97,7 @@ def run_program(program: str, part: tuple[str, ...], runtime: str, options: argp
         out = Path(folder) / "report.json"
         command = [str(python.absolute()), str(HERE / f"{program}.py"), "--runtime", runtime, "--out", str(out)]
         command += [*part, *(["--smoke"] if options.smoke else [])]
-        if program == "joblib_backend" and options.wine:
+        if program in WITH_WINE and options.wine:
             command += ["--wine", str(options.wine.resolve())]
         try:
             done = subprocess.run(
@@ -167,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     for runtime, found in results.versions.items():
         print(f"{runtime}: " + ", ".join(f"{name} {version}" for name, version in found.items()))
     print(f"median of {options.rounds} rounds ± half the interquartile range")
-    print("columns x ray, x loky: how many times better than it\n")
+    print("columns x ray, x loky, x optuna: how many times better than it\n")
     print(render(rows))
     for error in results.errors:
         print(f"\nFAILED {error}", file=sys.stderr)

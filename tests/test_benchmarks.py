@@ -14,7 +14,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
-PROGRAMS = ("startup", "core", "joblib_backend", "multiprocessing_pool", "run")
+PROGRAMS = (
+    "startup",
+    "core",
+    "joblib_backend",
+    "multiprocessing_pool",
+    "tune_trials",
+    "tune_results",
+    "tune_wine",
+    "run",
+)
+NEEDS = {"joblib_backend": ("sklearn",), "tune_wine": ("sklearn", "torch")}
 
 pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="a distribution without benchmarks/")
 
@@ -46,7 +56,8 @@ def run_benchmarks(*arguments, timeout=110):
 @pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS[:-1])
 def test_a_program_measures_every_row_that_it_should(program, tmp_path, module):
-    pytest.importorskip("sklearn")
+    for package in NEEDS.get(program, ()):
+        pytest.importorskip(package)
     report = tmp_path / "report.json"
     done = run_benchmarks("--smoke", "--runtimes", "mltoolkit", "--programs", program, "--json", str(report))
     assert done.returncode == 0, done.stdout + done.stderr
