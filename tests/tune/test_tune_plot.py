@@ -49,7 +49,7 @@ def sweep():
 
 
 def draw(ax):
-    ax.figure.canvas.draw()  # what matplotlib cannot lay out raises here
+    ax.figure.draw_without_rendering()  # what matplotlib cannot lay out raises here
 
 
 def texts(ax):
