@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from threadpoolctl import threadpool_limits
+
 from mltoolkit._optional import require
 
 if TYPE_CHECKING:
@@ -81,6 +83,20 @@ def select_point(
         Length of an interval: what counts as a step in time.
     seed : int
     """
+    # The matrices are small: more threads would take the cores of the trials and be slower.
+    with threadpool_limits(1):
+        return _select(observed, changes, context, pending, bounds, interval, seed)
+
+
+def _select(
+    observed: list[tuple[float, ...]],
+    changes: list[float],
+    context: tuple[float, float],
+    pending: list[tuple[float, ...]],
+    bounds: list[tuple[float, float]],
+    interval: float,
+    seed: int,
+) -> list[float]:
     import numpy as np
 
     optimize = require("scipy.optimize", purpose="PB2", extra="sklearn")

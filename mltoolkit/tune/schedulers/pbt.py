@@ -363,7 +363,9 @@ class PopulationBasedTraining(MetricScheduler):
         logger.info(
             "%s: %s (%s) clones %s (%s): %s", type(self).__name__, trial, member.score, cloned, other.score, operations
         )
-        iterations = [t.last_result.get(TRAINING_ITERATION, 0) for t in (trial, cloned)]
+        # Of the clone's checkpoint, which may be older than its last result: a replay changes the configuration there.
+        saved = cloned.checkpoints[-1][1].get(TRAINING_ITERATION, cloned.last_result.get(TRAINING_ITERATION, 0))
+        iterations = [trial.last_result.get(TRAINING_ITERATION, 0), saved]
         if self._log_config and trial.experiment_path != Path() and Path(trial.experiment_path).is_dir():
             entry = [member.tag, other.tag, *iterations, cloned.config, config]
             folder = Path(trial.experiment_path)

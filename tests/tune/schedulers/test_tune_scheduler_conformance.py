@@ -332,6 +332,6 @@ def test_time_per_result_stays_flat(name):
         sweep.run()
         return (time.perf_counter() - start) / sweep.steps
 
+    # Quadratic work would make it eight times as much; the machine may be busy.
     few = min(seconds_per_result(100) for _ in range(3))
-    # Quadratic work would make it twenty times as much; the machine may be busy.
-    assert min(seconds_per_result(2000) for _ in range(2)) < 6 * few
+    assert any(seconds_per_result(800) < 4 * few for _ in range(3))
