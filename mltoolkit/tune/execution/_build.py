@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -67,17 +68,20 @@ def results_folder(run_config: RunConfig) -> Path:
     return Path(run_config.storage_path or "~/ray_results").expanduser().absolute()
 
 
-def experiment_folder(run_config: RunConfig, name: str) -> Path:
-    """Make an experiment's folder.
+def experiment_folder(run_config: RunConfig, trainable: str) -> Path:
+    """Make an experiment's folder: that of its name, or a new one if it has none.
 
     Raises
     ------
     StorageError
         If it cannot be made or written to.
     """
-    folder = results_folder(run_config) / name
+    folder = results_folder(run_config) / (run_config.name or new_name(trainable))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if run_config.name:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = _new_folder(folder)
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
@@ -86,6 +90,19 @@ def experiment_folder(run_config: RunConfig, name: str) -> Path:
             f"The experiment cannot be kept in {folder}: {error}. Give a folder that can be written as `storage_path`."
         ) from error
     return folder
+
+
+def _new_folder(folder: Path) -> Path:
+    """Make a folder that was not there: names are unique only to the second."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in itertools.chain([""], (f"_{number}" for number in itertools.count(2))):
+        candidate = folder.with_name(folder.name + suffix)
+        try:
+            candidate.mkdir()
+        except FileExistsError:
+            continue
+        return candidate
+    raise AssertionError("there is always a next number")
 
 
 def new_name(trainable: str) -> str:

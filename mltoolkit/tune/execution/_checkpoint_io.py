@@ -16,6 +16,7 @@ from pathlib import Path
 
 import mltoolkit
 from mltoolkit.train import Checkpoint
+from mltoolkit.tune.error import StorageError
 
 __all__ = ["PackedFolder", "StorageMarker", "install", "pack", "persist", "unpack"]
 
@@ -33,9 +34,20 @@ class StorageMarker:
 
     @classmethod
     def create(cls, experiment_path: Path) -> StorageMarker:
-        """Leave a marker in the folder."""
+        """Leave a marker in the folder, where those of drivers that died are taken away.
+
+        Raises
+        ------
+        StorageError
+            If the folder cannot be written.
+        """
         path = experiment_path / f".seen-{uuid.uuid4().hex}"
-        path.touch(mode=0o600)
+        try:
+            for old in experiment_path.glob(".seen-*"):
+                old.unlink(missing_ok=True)
+            path.touch(mode=0o600)
+        except OSError as error:
+            raise StorageError(f"{experiment_path} cannot be written: {error}.") from error
         return cls(str(path))
 
     def is_visible(self) -> bool:
@@ -65,6 +77,8 @@ class PackedFolder:
 
 def pack(folder: str | os.PathLike[str]) -> PackedFolder:
     """Put a folder's files into the object store."""
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"The checkpoint {os.fspath(folder)} is gone.")
     files = []
     for root, _, names in os.walk(folder):
         for name in sorted(names):

@@ -16,7 +16,7 @@ from mltoolkit.train import RunConfig
 from mltoolkit.train._trust import dump_pickle, load_pickle
 from mltoolkit.tune.analysis import ExperimentAnalysis
 from mltoolkit.tune.error import TrialError, TuneError
-from mltoolkit.tune.execution._build import as_space, as_trainable, build_settings, experiment_folder, new_name
+from mltoolkit.tune.execution._build import as_space, as_trainable, build_settings, experiment_folder
 from mltoolkit.tune.execution._restore import rebuild
 from mltoolkit.tune.execution._settings import SweepSettings
 from mltoolkit.tune.execution._snapshot import load_snapshot
@@ -78,8 +78,7 @@ def run_sweep(
     label = definition.trainable_label or label
     run_config = definition.run_config
     restored = experiment_path is not None
-    name = run_config.name or (experiment_path.name if experiment_path else new_name(label))
-    folder = experiment_path or experiment_folder(run_config, name)
+    folder = experiment_path or experiment_folder(run_config, label)
     settings = build_settings(
         trainable,
         folder.name,

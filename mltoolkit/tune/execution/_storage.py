@@ -111,9 +111,11 @@ class TrialStorage:
         """Number of the next checkpoint of a trial."""
         index = self._next_index.get(trial.trial_id)
         if index is None:
-            # Of a restored trial: one past the highest number that is there, complete or not.
+            # Of a restored trial: one past the highest number that is there, noted down or not.
             taken = [int(p.name[11:]) for p in Path(trial.path).glob("checkpoint_*") if p.name[11:].isdigit()]
             index = self._next_index[trial.trial_id] = max(taken, default=-1) + 1
+            for torn in Path(trial.path).glob(".incoming-*"):  # left by a process that was killed
+                shutil.rmtree(torn, ignore_errors=True)
         return index
 
     def keep_checkpoint(self, trial: Trial, saved: SavedCheckpoint) -> None:

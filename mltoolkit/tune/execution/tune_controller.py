@@ -478,6 +478,11 @@ class TuneController:
         progress: dict[str, Any] = {}
         if trial.checkpoints:
             progress = {k: v for k, v in trial.checkpoints[-1][1].items() if k in _PROGRESS}
+        try:
+            place = None if checkpoint is None else self._place_of(checkpoint, info)
+        except OSError as error:
+            self._fail_trial(trial, slot, error)
+            return
         self._storage.note_started(trial, progress.get(TRAINING_ITERATION, 0))
         task = Assignment(
             context=TuneContext(
@@ -486,7 +491,7 @@ class TuneController:
             trainable=self._trainable,
             config=trial.config,
             metric=settings.metric if isinstance(settings.metric, str) else None,
-            checkpoint=None if checkpoint is None else self._place_of(checkpoint, info),
+            checkpoint=place,
             progress=progress,
             checkpoint_index=self._storage.next_checkpoint_index(trial),
             checkpoint_frequency=settings.checkpoint_config.checkpoint_frequency,
