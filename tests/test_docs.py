@@ -13,6 +13,7 @@ import pytest
 from helpers import ROOT, script_env
 
 import mltoolkit
+from mltoolkit._optional import is_installed
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
@@ -34,6 +35,14 @@ def program_of(page):
     return "\n".join(lines)
 
 
+# Packages that the programs of a page are about; without them they cannot run.
+NEEDS = {
+    "coming-from-optuna": ["optuna", "pandas"],
+    "coming-from-ray-tune": ["pandas"],
+    "tune": ["pandas"],
+    "tune-search": ["optuna", "pandas"],
+}
+
 WITH_PROGRAMS = [page for page in PAGES if PYTHON_BLOCK.search(page.read_text())]
 
 
@@ -48,23 +57,32 @@ def test_site_builds_without_a_warning(tmp_path):
         timeout=110,
     )
     assert done.returncode == 0, done.stderr
-    reference = (tmp_path / "html" / "api" / "core.html").read_text()
-    assert "mltoolkit.init" in reference
-    assert "Parameters" in reference
+    for page, name in (
+        ("core", "mltoolkit.init"),
+        ("tune", "mltoolkit.tune.Tuner"),
+        ("train", "mltoolkit.train.report"),
+    ):
+        reference = (tmp_path / "html" / "api" / f"{page}.html").read_text()
+        assert f'id="{name}"' in reference
+        assert "Parameters" in reference
 
 
 def test_pages_hold_programs():
-    assert {"README", "tasks", "actors", "objects", "utilities", "scikit-learn"} <= {
-        page.stem for page in WITH_PROGRAMS
-    }
+    pages = {page.stem for page in WITH_PROGRAMS}
+    assert {"README", "tasks", "actors", "objects", "utilities", "scikit-learn", "tune", "tune-schedulers"} <= pages
+    assert set(NEEDS) <= pages
 
 
 @pytest.mark.parametrize("page", WITH_PROGRAMS, ids=lambda page: page.stem)
 def test_programs_on_a_page(page, tmp_path):
+    missing = [package for package in NEEDS.get(page.stem, []) if not is_installed(package)]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
     script = tmp_path / f"{page.stem}.py"
     script.write_text(program_of(page))
+    env = script_env({"MLTOOLKIT_RESULTS_DIR": str(tmp_path / "results")})
     done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, env=script_env(), timeout=100
+        [sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, env=env, timeout=100
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -77,11 +95,13 @@ def test_links_lead_somewhere(page):
 
 
 def supported_names():
-    """The names in the first column of the tables of "Coming from Ray", with ``ray`` as their root."""
+    """The names in the first column of the tables "Supported names", with ``ray`` as their root."""
     names = []
-    for line in (DOCS / "coming-from-ray.md").read_text().splitlines():
-        if line.startswith("| `"):
-            names += re.findall(r"`([\w.]+)", line.split("|")[1])
+    for page in ("coming-from-ray.md", "coming-from-ray-tune.md"):
+        section = (DOCS / page).read_text().partition("## Supported names")[2].partition("\n## ")[0]
+        for line in section.splitlines():
+            if line.startswith("| `"):
+                names += re.findall(r"`([\w.]+)", line.split("|")[1])
     return names
 
 
