@@ -72,13 +72,6 @@ class MetricScheduler(FIFOScheduler):
         state = {name: value for name, value in self.__dict__.items() if name not in self._UNSAVED}
         Path(checkpoint_path).write_bytes(pickle.dumps(state))
 
-    def on_stall(self, controller: Controller) -> None:
-        """Nothing runs, and nothing can be chosen or created, although trials have not ended: change that.
-
-        What a scheduler does here it does through the controller, or such that later events show it: after a crash
-        events are replayed, but not stalls.
-        """
-
     def _time(self, trial: Trial, result: dict[str, Any]) -> float:
         """How far a trial was at a result."""
         return self._number(trial, result, self._time_attr, "time_attr")
@@ -125,16 +118,13 @@ def more_trials_expected(controller: Controller, num_added: int) -> bool:
     """Whether more trials will come than the ``num_added`` so far.
 
     Where their number is known from the start it alone decides, so that the answer is the same when events are
-    replayed after a crash. Where nothing is known, none are expected.
+    replayed after a crash.
     """
-    expects = getattr(controller, "expects_trials", None)
-    if expects is not None:
-        return bool(expects())
-    search = getattr(controller, "search_alg", None)
-    total = getattr(search, "total_samples", None)
-    if total is not None:
-        return num_added < total
-    return search is not None and hasattr(search, "is_finished") and not search.is_finished()
+    search = controller.search_alg
+    if search is None:
+        return False
+    total = search.total_samples
+    return not search.is_finished() if total is None else num_added < total
 
 
 def positive(owner: str, name: str, value: Any, *, above: float = 0) -> None:

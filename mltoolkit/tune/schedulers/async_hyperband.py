@@ -277,7 +277,8 @@ class AsyncHyperBandScheduler(MetricScheduler):
         """
         # Nothing is noted here: what happens comes back as `on_trial_remove`, also when events are replayed.
         paused = [t for t in controller.get_live_trials() if t.status == t.PAUSED]
-        if paused and more_trials_expected(controller, self._num_added):
+        search = controller.search_alg
+        if paused and search is not None and not search.is_finished():
             prospect = {trial_id: rank for b in self._promotion for rank, trial_id in enumerate(b.paused())}
             paused = [min(paused, key=lambda trial: prospect.get(trial.trial_id, -1))]
         for trial in paused:

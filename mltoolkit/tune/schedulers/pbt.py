@@ -343,12 +343,12 @@ class PopulationBasedTraining(MetricScheduler):
             return False
         if rank >= count:
             return False
-        best = [self._ids[order] for score, order in self._ranking[-count:] if score > -math.inf]
         self._num_draws += 1
-        if not best:
-            return False
+        first = max(len(self._ranking) - count, bisect_left(self._ranking, (-math.inf, math.inf)))
+        if first == len(self._ranking):
+            return False  # the best have failed as well
         rng = self._generator("exploit", self._num_draws)
-        cloned = controller.get_trial(rng.choice(best))
+        cloned = controller.get_trial(self._ids[self._ranking[rng.randrange(first, len(self._ranking))][1]])
         if cloned is None or cloned.checkpoint is None:
             logger.info("%s: %s has no checkpoint yet that %s could go on from.", type(self).__name__, cloned, trial)
             return False

@@ -148,9 +148,7 @@ class ResourceChangingScheduler(TrialScheduler):
 
     def on_stall(self, controller: Controller) -> None:
         """As the base scheduler does."""
-        resolve = getattr(self._base_scheduler, "on_stall", None)
-        if resolve is not None:
-            resolve(controller)
+        self._base_scheduler.on_stall(controller)
 
     def debug_string(self) -> str:
         """That of the base scheduler."""
