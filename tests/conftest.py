@@ -22,6 +22,9 @@ _FOLDERS = {
     "MLTOOLKIT_SHM_DIR": tempfile.mkdtemp(prefix="mlt-tests-", dir=_SHM),
 }
 os.environ.update(_FOLDERS)
+# This process collects tests of every library, so it has far more imported than a driver has, and each fresh session would
+# import all of it once more. Programs that tests start do what users' programs do: `helpers.script_env` takes it away.
+os.environ.setdefault("MLTOOLKIT_PRELOAD", "numpy")
 # Experiments that are given no folder, by examples and programs for instance, go here rather than into the home folder.
 _RESULTS = tempfile.mkdtemp(prefix="mlt-results-")
 os.environ["MLTOOLKIT_RESULTS_DIR"] = _RESULTS

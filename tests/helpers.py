@@ -82,6 +82,7 @@ class Tally:
 def script_env(extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
     """Environment for a subprocess that is to import this checkout; a value of ``None`` removes the name."""
     env = dict(os.environ)
+    env.pop("MLTOOLKIT_PRELOAD", None)
     env["PYTHONPATH"] = os.pathsep.join(p for p in (env.get("PYTHONPATH"), str(ROOT)) if p)
     for name, value in (extra or {}).items():
         env.pop(name, None)

@@ -29,11 +29,19 @@ def _file_of(module: ModuleType) -> str | None:
 
 
 def preloadable_modules() -> list[str]:
-    """Return the installed third-party modules that this process has loaded, in the order it did."""
+    """Return the installed third-party modules that this process has loaded, in the order it did.
+
+    ``MLTOOLKIT_PRELOAD`` narrows them down to some packages (comma-separated, or none at all when it is empty): executors
+    then import the others when they need them, and a driver that has imported much starts its first executor sooner.
+    """
+    wanted = os.environ.get("MLTOOLKIT_PRELOAD")
+    allowed = None if wanted is None else {package.strip() for package in wanted.split(",")}
     names = []
     for name, module in list(sys.modules.items()):
         root = name.partition(".")[0]
         if root in _NEVER_PRELOAD or root.startswith("_") or not isinstance(module, ModuleType):
+            continue
+        if allowed is not None and root not in allowed:
             continue
         file = getattr(module, "__file__", None)
         if isinstance(file, str) and file.startswith(_SITE_DIRECTORIES):

@@ -251,3 +251,15 @@ def test_executors_start_by_spawn_on_request(tmp_path):
     )
     assert done.stdout.split() == ["4", "2", "died"]
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [(None, {"numpy", "cloudpickle"}), ("numpy", {"numpy"}), ("", set())])
+def test_what_the_fork_server_imports_can_be_narrowed_down(monkeypatch, wanted, expected):
+    pytest.importorskip("numpy")
+    from mltoolkit.core.modules import preloadable_modules
+
+    monkeypatch.delenv("MLTOOLKIT_PRELOAD", raising=False)
+    if wanted is not None:
+        monkeypatch.setenv("MLTOOLKIT_PRELOAD", wanted)
+    roots = {name.partition(".")[0] for name in preloadable_modules()}
+    assert roots & {"numpy", "cloudpickle"} == expected
