@@ -39,7 +39,7 @@ def program_of(page):
 NEEDS = {
     "coming-from-optuna": ["optuna", "pandas"],
     "coming-from-ray-tune": ["pandas"],
-    "tune": ["pandas"],
+    "tune": ["matplotlib", "pandas"],
     "tune-search": ["optuna", "pandas"],
 }
 
