@@ -14,7 +14,21 @@ from mltoolkit.tune.experiment.trial import Trial
 from mltoolkit.tune.logger import TBXLoggerCallback
 from mltoolkit.tune.logger._crc32c import crc32c
 
-pytest.importorskip("tensorboardX")
+
+@pytest.fixture(scope="module", autouse=True)
+def tensorboardx():
+    """Import tensorboardX, to read events back, without torch: it would be imported into the test process for nothing."""
+    if not _optional.is_installed("tensorboardX"):
+        pytest.skip("tensorboardX is not installed")
+    torch = sys.modules.get("torch")
+    sys.modules["torch"] = None
+    try:
+        import tensorboardX.record_writer  # noqa: F401
+    finally:
+        if torch is None:
+            del sys.modules["torch"]
+        else:
+            sys.modules["torch"] = torch
 
 
 @pytest.fixture
