@@ -7,7 +7,8 @@ import logging
 import math
 import secrets
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
@@ -27,6 +28,7 @@ __all__ = [
     "holds_domain",
     "is_tune_space",
     "load",
+    "one_thread",
     "unsupported",
 ]
 
@@ -164,6 +166,16 @@ def load(module: str, searcher: str, extra: str) -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return require(module, purpose=searcher, extra=extra)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread: models this small gain nothing from more, and lose much where trials use the CPUs."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of fits that did not converge
+        yield
 
 
 def domains_of(searcher: type[Searcher], spec: dict[str, Any]) -> dict[str, Domain]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from mltoolkit.tune.search._library import (
     describe,
     domains_of,
     load,
+    one_thread,
     unsupported,
 )
 
@@ -308,8 +308,7 @@ def _quiet() -> Iterator[None]:
     for handler in handlers:
         handler.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with one_thread():
             yield
     finally:
         for handler, level in zip(handlers, before, strict=True):

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mltoolkit.tune.search._library import LibrarySearcher, Range, describe, domains_of, load, unsupported
+from mltoolkit.tune.search._library import LibrarySearcher, Range, describe, domains_of, load, one_thread, unsupported
 from mltoolkit.tune.search._nested import flatten, lookup
 
 __all__ = ["BayesOptSearch"]
@@ -244,8 +244,7 @@ class BayesOptSearch(LibrarySearcher):
                 return None
 
     def _ask(self) -> dict[str, float]:
-        with warnings.catch_warnings():  # the regressor's, on fits that did not converge
-            warnings.simplefilter("ignore")
+        with one_thread():
             if hasattr(self._utility, "utility"):
                 self._utility.update_params()
                 return dict(self._optimizer.suggest(self._utility))

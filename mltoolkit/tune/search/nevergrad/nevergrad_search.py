@@ -27,10 +27,10 @@ class NevergradSearch(LibrarySearcher):
     Parameters
     ----------
     optimizer : optimizer class, ConfiguredOptimizer or Optimizer, optional
-        By default ``nevergrad.optimizers.NGOpt``, which chooses by the kind and number of parameters and the budget.
+        By default ``nevergrad.optimizers.OnePlusOne``. Those that wrap a sequential method, to which ``NGOpt`` resorts
+        for some spaces, can neither be asked twice in a row nor be saved.
     optimizer_kwargs : dict, optional
-        For making the optimizer: ``budget``, the number of trials that it plans for (100 for the default optimizer),
-        and ``num_workers``.
+        For making the optimizer: ``budget``, the number of trials that it plans for, and ``num_workers``.
     space : dict, nevergrad.p.Parameter or list of str, optional
         A search space of Tune, or a ``ng.p.Dict`` or ``ng.p.Instrumentation`` of keywords; with an `optimizer` that is
         made already None, or the names of its array's values. None takes ``param_space``.
@@ -78,8 +78,7 @@ class NevergradSearch(LibrarySearcher):
                 )
             self._optimizer = optimizer
         elif optimizer is None:
-            self._factory = ng.optimizers.NGOpt
-            self._optimizer_kwargs.setdefault("budget", 100)
+            self._factory = ng.optimizers.OnePlusOne
         elif isinstance(optimizer, configured) or (inspect.isclass(optimizer) and issubclass(optimizer, base)):
             self._factory = optimizer
         else:
