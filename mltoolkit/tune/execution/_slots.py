@@ -65,6 +65,8 @@ class SlotPool:
         self._marker = marker
         self._environments = registry.registered_for_trials()
         self._slots: list[Slot] = []
+        self._used: Counter[str] = Counter()
+        """What the slots hold: kept up to date rather than summed, since each result asks for it."""
         self._totals: dict[str, float] = {}
         self._totals_until = 0.0
         self._actor_class = mltoolkit.remote(TrialActor)
@@ -91,21 +93,18 @@ class SlotPool:
             return True
         if self.limit is not None and len(self._slots) >= self.limit:
             return False
-        used, totals = self._used(), self.totals()
+        totals = self.totals()
         return all(
-            used[name] + amount <= totals.get(name, 0) + 1e-9 for name, amount in resources.required_resources.items()
+            self._used[name] + amount <= totals.get(name, 0) + 1e-9
+            for name, amount in resources.required_resources.items()
         )
-
-    def _used(self) -> Counter[str]:
-        used: Counter[str] = Counter()
-        for slot in self._slots:
-            used.update(slot.resources.required_resources)
-        return used
 
     def usage(self) -> str:
         """What the slots hold of the cluster: ``"Resources in use: 2 of 4 CPU"``."""
         totals = self.totals()
-        parts = [f"{amount:g} of {totals.get(name, 0):g} {name}" for name, amount in sorted(self._used().items())]
+        parts = [
+            f"{amount:g} of {totals.get(name, 0):g} {name}" for name, amount in sorted(self._used.items()) if amount
+        ]
         return f"Resources in use: {', '.join(parts)}" if parts else ""
 
     def totals(self) -> dict[str, float]:
@@ -140,12 +139,14 @@ class SlotPool:
         )
         slot = Slot(resources, actor, group)
         self._slots.append(slot)
+        self._used.update(resources.required_resources)
         return slot
 
     def close(self, slot: Slot) -> None:
         """Close a slot; one that is closed already is left alone."""
         if slot in self._slots:
             self._slots.remove(slot)
+            self._used.subtract(slot.resources.required_resources)
             slot.close()
 
     def close_all(self) -> None:

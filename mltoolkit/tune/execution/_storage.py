@@ -54,7 +54,14 @@ class TrialStorage:
     def note_created(self, trial: Trial) -> None:
         """A trial was created: it gets its folder."""
         with _writing(trial.path):
-            os.makedirs(trial.path, exist_ok=True)
+            try:
+                os.mkdir(trial.path)
+            except FileExistsError:
+                pass
+            except FileNotFoundError:  # a name with folders in it
+                os.makedirs(trial.path)
+            else:
+                self._next_index[trial.trial_id] = 0  # nothing can be in a folder that is new
         self.journal.append(
             "trial",
             trial_id=trial.trial_id,

@@ -214,6 +214,8 @@ class TuneController:
                     self._make_good(action)
                 while self._turn(guard):
                     pass
+                # Before what comes in while the trials end: nobody decides about that now, a restored sweep does.
+                self._snapshots.write(self._callbacks)
                 self._drain()
             except BaseException:
                 self._abandon()
@@ -221,7 +223,6 @@ class TuneController:
             finally:
                 self._slots.close_all()
                 self._marker.remove()
-        self._snapshots.write(self._callbacks)
         if self.interrupted:
             logger.warning(
                 "The sweep was interrupted, all that was reported is kept. Go on with: tune.Tuner.restore(%r)",
@@ -360,6 +361,11 @@ class TuneController:
             if not self._slots_left() or not self._create_trial():
                 return None
             chosen = self._settings.scheduler.choose_trial_to_run(self)
+        if chosen.status not in (Trial.PENDING, Trial.PAUSED):
+            raise TuneError(
+                f"{type(self._settings.scheduler).__name__}.choose_trial_to_run chose {chosen}, which is "
+                f"{chosen.status}; only a PENDING trial can be started."
+            )
         return chosen
 
     def _slots_left(self) -> bool:
@@ -728,6 +734,8 @@ class TuneController:
         assert trial is not None
         try:
             outcome: Outcome = mltoolkit.get(ref)
+        except StorageError:
+            raise
         except exceptions.RayError as error:
             self._fail_trial(trial, slot, error)
             return
