@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 
 from mltoolkit.tune.error import StorageError
 
@@ -58,15 +58,17 @@ class AppendFiles:
 
     def _reopen(self, path: str) -> io.FileIO:
         if path not in self._seen:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
             if self._repair is not None and os.path.exists(path):
                 self._repair(path)
             self._seen.add(path)
-        elif not os.path.exists(path):
+            file = _in_folder(path, lambda: io.FileIO(path, "a"))
+        elif os.path.exists(path):
+            file = io.FileIO(path, "a")
+        else:
             raise FileNotFoundError("it was deleted while results were written to it")
         while len(self._open) >= _MAX_OPEN:
             self._open.popitem(last=False)[1].close()
-        file = self._open[path] = io.FileIO(path, "a")
+        self._open[path] = file
         return file
 
     def close(self, path: str) -> None:
@@ -107,14 +109,24 @@ def replace_file(path: str, data: bytes) -> None:
     StorageError
         If it cannot be written.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.tmp")
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, target)
+        with _in_folder(path, lambda: io.FileIO(temporary, "w")) as file:
+            if (written := file.write(data)) != len(data):
+                raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {written} of {len(data)} bytes were written")
+        os.replace(temporary, path)
     except OSError as error:
         raise storage_error(path, error) from error
+
+
+def _in_folder(path: str, open_file: Callable[[], io.FileIO]) -> io.FileIO:
+    """Open a file, making the folder of ``path`` if need be: most often it is there, and asking costs as much."""
+    try:
+        return open_file()
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return open_file()
 
 
 def storage_error(path: str, error: OSError) -> StorageError:

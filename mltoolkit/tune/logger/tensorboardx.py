@@ -78,8 +78,7 @@ class TBXLoggerCallback(LoggerCallback):
         scalars = self._scalars.get(trial.trial_id)
         if scalars and trial.evaluated_params:
             params = {name: _hparam(value) for name, value in flatten(trial.evaluated_params).items()}
-            for event in _events.hparams_events(time.time(), params, scalars, failed=failed):
-                self._write(trial, event)
+            self._write(trial, b"".join(_events.hparams_events(time.time(), params, scalars, failed=failed)))
         self._close(trial)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
