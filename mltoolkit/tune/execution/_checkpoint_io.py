@@ -16,9 +16,9 @@ from pathlib import Path
 
 import mltoolkit
 from mltoolkit.train import Checkpoint
-from mltoolkit.tune.error import StorageError
+from mltoolkit.tune.error import StorageError, TuneError
 
-__all__ = ["PackedFolder", "StorageMarker", "install", "pack", "persist", "unpack"]
+__all__ = ["FilesLostError", "PackedFolder", "StorageMarker", "install", "pack", "persist", "unpack"]
 
 _CHUNK_BYTES = 32 * 1024 * 1024
 
@@ -62,6 +62,10 @@ class StorageMarker:
             pass
 
 
+class FilesLostError(TuneError):
+    """A checkpoint was on its way when its host died."""
+
+
 @dataclass(frozen=True)
 class PackedFolder:
     """The files of a folder in the object store.
@@ -92,7 +96,13 @@ def pack(folder: str | os.PathLike[str]) -> PackedFolder:
 
 
 def unpack(packed: PackedFolder, folder: str | os.PathLike[str]) -> None:
-    """Write a packed folder; it appears complete or not at all."""
+    """Write a packed folder; it appears complete or not at all.
+
+    Raises
+    ------
+    FilesLostError
+        If the host that packed it is gone.
+    """
 
     def write(target: str) -> None:
         for relative, chunks in packed.files:
@@ -102,9 +112,17 @@ def unpack(packed: PackedFolder, folder: str | os.PathLike[str]) -> None:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "wb") as file:
                 for chunk in chunks:
-                    file.write(mltoolkit.get(chunk))
+                    file.write(_fetch(chunk))
 
     _appear(folder, write)
+
+
+def _fetch(chunk: mltoolkit.ObjectRef) -> bytes:
+    try:
+        data: bytes = mltoolkit.get(chunk)
+    except (mltoolkit.exceptions.RayError, OSError) as error:  # a broken connection is no fault of the folder
+        raise FilesLostError(f"The files of a checkpoint are lost with their host: {error}") from error
+    return data
 
 
 def install(source: str | os.PathLike[str], folder: str | os.PathLike[str], *, link: bool = False) -> None:

@@ -16,7 +16,7 @@ from mltoolkit.train import Checkpoint
 from mltoolkit.tune.callback import CallbackList
 from mltoolkit.tune.context import TuneContext
 from mltoolkit.tune.error import MissingMetricError, StorageError, TuneError
-from mltoolkit.tune.execution._checkpoint_io import PackedFolder, StorageMarker, pack
+from mltoolkit.tune.execution._checkpoint_io import FilesLostError, PackedFolder, StorageMarker, pack
 from mltoolkit.tune.execution._interrupt import InterruptGuard
 from mltoolkit.tune.execution._messages import Assignment, Outcome, SavedCheckpoint, SlotInfo
 from mltoolkit.tune.execution._settings import SweepSettings
@@ -573,7 +573,12 @@ class TuneController:
             )
 
     def _take_checkpoint(self, trial: Trial, saved: SavedCheckpoint) -> None:
-        self._storage.keep_checkpoint(trial, saved)
+        try:
+            self._storage.keep_checkpoint(trial, saved)
+        except FilesLostError as error:
+            # The result stands. If the host is gone, the next call says so and the trial goes on from an earlier one.
+            logger.warning("A checkpoint of trial %s did not arrive: %s", trial, error)
+            return
         checkpoint = trial.checkpoint
         assert checkpoint is not None
         self._callbacks.on_trial_save(self._iteration, self._sweep.in_order, trial)
