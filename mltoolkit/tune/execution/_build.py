@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mltoolkit._optional import is_installed
 from mltoolkit.train import RunConfig
 from mltoolkit.tune import registry
 from mltoolkit.tune.callback import Callback
@@ -142,7 +141,7 @@ def build_settings(
             )
     search_alg.prepare(tune_config.num_samples, seed=tune_config.seed)
     single = (metric, mode) if isinstance(metric, str) or metric is None else (None, None)
-    if not scheduler.set_search_properties(*single) and scheduler.metric != single[0]:  # type: ignore[arg-type]
+    if not scheduler.set_search_properties(*single, seed=tune_config.seed) and scheduler.metric != single[0]:  # type: ignore[arg-type]
         raise ValueError(
             f"{type(scheduler).__name__} has metric={scheduler.metric!r}, the sweep metric={metric!r}. "
             "Give it in one place."
@@ -182,9 +181,7 @@ def default_loggers(run_config: RunConfig) -> list[Callback]:
         return []
     from mltoolkit.tune.logger import CSVLoggerCallback, JsonLoggerCallback, TBXLoggerCallback
 
-    classes: list[type[Callback]] = [CSVLoggerCallback, JsonLoggerCallback]
-    if is_installed("tensorboardX"):
-        classes.append(TBXLoggerCallback)
+    classes: list[type[Callback]] = [CSVLoggerCallback, JsonLoggerCallback, TBXLoggerCallback]
     return [cls() for cls in classes if not any(isinstance(given, cls) for given in run_config.callbacks or ())]
 
 

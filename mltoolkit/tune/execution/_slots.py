@@ -59,9 +59,16 @@ class Slot:
 
 
 class SlotPool:
-    """Opens and closes slots within what the cluster has."""
+    """Opens and closes slots within what the cluster has.
 
-    def __init__(self, marker: StorageMarker) -> None:
+    Parameters
+    ----------
+    marker : StorageMarker
+    name : str
+        Of the trainable.
+    """
+
+    def __init__(self, marker: StorageMarker, name: str) -> None:
         self._marker = marker
         self._environments = registry.registered_for_trials()
         self._slots: list[Slot] = []
@@ -69,7 +76,8 @@ class SlotPool:
         """What the slots hold: kept up to date rather than summed, since each result asks for it."""
         self._totals: dict[str, float] = {}
         self._totals_until = 0.0
-        self._actor_class = mltoolkit.remote(TrialActor)
+        # A class of the trainable's name: what trials print is shown under it.
+        self._actor_class = mltoolkit.remote(type(name, (TrialActor,), {"__doc__": TrialActor.__doc__}))
         self.limit: int | None = None
         """Slots at a time; local mode has one, since all run in the driver."""
 

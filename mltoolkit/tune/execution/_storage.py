@@ -92,7 +92,11 @@ class TrialStorage:
     def note_reset(self, trial: Trial) -> None:
         """A trial has another configuration from now on."""
         self.journal.append(
-            "reset", trial_id=trial.trial_id, experiment_tag=trial.experiment_tag, **encode_config(trial.config)
+            "reset",
+            trial_id=trial.trial_id,
+            experiment_tag=trial.experiment_tag,
+            evaluated_params=trial.evaluated_params,
+            **encode_config(trial.config),
         )
 
     def note_revived(self, trial: Trial, *, keep_checkpoints: bool) -> None:

@@ -87,6 +87,7 @@ def apply_event(trial: Trial, event: dict[str, Any], *, trusted: bool = False) -
     elif kind == "reset":
         trial.config = decode_config(event, trusted=trusted)
         trial.experiment_tag = event["experiment_tag"]
+        trial.evaluated_params = event["evaluated_params"]
     elif kind == "wait":
         trial.status = event["status"]
     elif kind == "failure":

@@ -76,7 +76,7 @@ class TuneController:
         self._callbacks = CallbackList(settings.callbacks)
         self._snapshots = SnapshotWriter(settings, storage.journal)
         self._marker = StorageMarker.create(settings.experiment_path)
-        self._slots = SlotPool(self._marker)
+        self._slots = SlotPool(self._marker, settings.trainable_name)
         self._slot_of: dict[str, Slot] = {}
         self._pending: dict[mltoolkit.ObjectRef, tuple[Slot, Callable[[Slot, mltoolkit.ObjectRef], None], float]] = {}
         self._trainable = mltoolkit.put(settings.trainable)
