@@ -46,6 +46,38 @@ def test_the_trials_are_those_of_a_bare_optuna_loop():
     assert [t.params for t in search.study.trials] == [t.params for t in study.trials]
 
 
+def test_the_quick_sampler_suggests_what_optunas_does(tmp_path):
+    from mltoolkit.tune.search.optuna._quick_tpe import QuickTPESampler
+
+    space = {
+        "a": sample.uniform(-1, 1),
+        "b": sample.loguniform(1e-4, 1),
+        "c": sample.choice(["u", "v", "w"]),
+        "d": sample.lograndint(1, 100),
+        "e": sample.quniform(0, 1, 0.25),
+        "f": sample.randint(-3, 4),
+    }
+    runs = []
+    for own in ({"seed": 4}, {"seed": None, "sampler": optuna.samplers.TPESampler(seed=4)}):
+        search = make(space, **own)
+        suggested = []
+        for number in range(60):
+            suggested.append(search.suggest(str(number)))  # three run at once
+            if number >= 2:
+                config = suggested[number - 2]
+                result = {"loss": config["a"] ** 2 + config["e"] + config["f"] ** 2, "training_iteration": 1}
+                if number % 7 == 3:
+                    search.on_trial_result(str(number - 2), result)
+                    result = {"training_iteration": 2}  # becomes PRUNED
+                search.on_trial_complete(str(number - 2), result, error=number % 11 == 5)
+            if number == 40:
+                search.save(tmp_path / "state.pkl")
+                search.restore(tmp_path / "state.pkl")
+        runs.append((suggested, type(search.study.sampler)))
+    assert runs[0][0] == runs[1][0]
+    assert [each[1] for each in runs] == [QuickTPESampler, optuna.samplers.TPESampler]
+
+
 def test_states_and_intermediate_values():
     search = make()
     for number in range(5):
