@@ -78,8 +78,8 @@ class OptunaSearch(LibrarySearcher):
 
     Examples
     --------
-    >>> from mltoolkit import tune
-    >>> space = {"lr": tune.search.sample.loguniform(1e-4, 1e-1)}
+    >>> from mltoolkit.tune.search.sample import loguniform
+    >>> space = {"lr": loguniform(1e-4, 1e-1)}
     >>> search = OptunaSearch(space, metric="loss", mode="min", points_to_evaluate=[{"lr": 0.01}], seed=0)
     >>> search.suggest("a")
     {'lr': 0.01}
