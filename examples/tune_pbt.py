@@ -69,7 +69,6 @@ def main() -> None:
             hyperparam_mutations={"h0": tune.uniform(0, 1), "h1": tune.uniform(0, 1)},
             quantile_fraction=0.5,
             synch=True,
-            seed=3,
         ),
     )
     best = results.get_best_result()
