@@ -16,6 +16,7 @@ from mltoolkit.tune.execution._run import (
     load_definition,
     refuse_unknown,
     run_sweep,
+    with_options_of,
 )
 from mltoolkit.tune.experiment.experiment import Experiment
 from mltoolkit.tune.experiment.trial import Trial
@@ -124,6 +125,9 @@ def run(
     resume : bool or str, optional
         Go on with the experiment of this ``name``: ``True`` or ``"LOCAL"``; ``"AUTO"`` if there is one, and else begin;
         ``"ERRORED_ONLY"`` to run only failed trials again. ``"+ERRORED"`` or ``"+RESTART_ERRORED"`` may be appended.
+        Search space, search algorithm, scheduler, metric and stopping criteria stay what they were; ``num_samples``,
+        ``max_failures``, ``fail_fast``, ``max_concurrent_trials``, ``callbacks``, ``verbose`` and
+        ``progress_reporter`` are taken from this call.
     resume_config : ResumeConfig, optional
         The same in detail.
     raise_on_failed_trial : bool, default=True
@@ -231,7 +235,7 @@ def run(
         folder = results_folder(run_config) / name
         how = resume_config or _parse_resume(resume)
         if can_restore(folder) or _must_exist(resume):
-            kept = load_definition(folder, run_or_experiment, None)
+            kept = with_options_of(load_definition(folder, run_or_experiment, None), definition)
             return run_sweep(kept, experiment_path=folder, resume=how, raise_on_failed_trial=raise_on_failed_trial)
     return run_sweep(definition, raise_on_failed_trial=raise_on_failed_trial)
 

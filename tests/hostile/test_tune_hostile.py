@@ -240,6 +240,19 @@ def test_a_full_disk_stops_the_sweep_and_leaves_it_to_be_gone_on_with(runtime, s
     assert all(len(kept[trial_id]) >= number for trial_id, number in reported.items())
 
 
+def test_a_snapshot_or_definition_that_cannot_be_written_stops_the_sweep(sweep, monkeypatch):
+    from mltoolkit.tune.execution import _run, _snapshot
+
+    def full(value, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    for module in (_snapshot, _run):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "dump_pickle", full)
+            with pytest.raises(StorageError, match="No space left"):
+                sweep(lambda config: 1)
+
+
 def test_a_folder_that_is_deleted_while_the_sweep_runs(sweep, tmp_path):
     import shutil
 
@@ -492,8 +505,10 @@ import os, sys
 from pathlib import Path
 import mltoolkit as ray
 from mltoolkit import tune
+from mltoolkit.tune.execution import tune_controller
 
 kind, folder = sys.argv[1], Path(sys.argv[2])
+tune_controller._DRAIN_S = float(sys.argv[3])
 
 def note(word):
     with open(folder / "log", "a") as file:
@@ -539,9 +554,9 @@ print("GRID", len(results), results.num_errors, flush=True)
 """
 
 
-def interrupt(tmp_path, kind, times=1, group=False):
+def interrupt(tmp_path, kind, times=1, group=False, drain_s=5.0):
     """Run a sweep, send it SIGINT once its trials are under way, and return what became of it."""
-    driver = start_script(INTERRUPTED, tmp_path, kind, str(tmp_path), start_new_session=group)
+    driver = start_script(INTERRUPTED, tmp_path, kind, str(tmp_path), str(drain_s), start_new_session=group)
     try:
         log = tmp_path / "log"
         wait_until(lambda: log.exists() and {"0", "1"} <= {w[0] for w in log.read_text().split()}, 30, "trials run")
@@ -583,12 +598,12 @@ def test_ctrl_c_once_stops_gracefully_and_keeps_everything(runtime, tmp_path):
 
 
 def test_ctrl_c_while_trials_compute_without_reporting(tmp_path):
-    out, err, code = interrupt(tmp_path, "silent")
+    out, err, code = interrupt(tmp_path, "silent", drain_s=0.5)
     assert (out.split(), code) == (["GRID", "2", "0"], 0), err
 
 
 def test_ctrl_c_twice_stops_at_once(tmp_path):
-    out, err, _ = interrupt(tmp_path, "silent", times=2)
+    out, err, _ = interrupt(tmp_path, "silent", times=2, drain_s=600)
     assert "GRID" in out or "KeyboardInterrupt" in err
     assert {t.status for t in load_trials(tmp_path / "exp")} <= {"RUNNING", "PENDING"}
 

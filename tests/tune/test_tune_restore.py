@@ -338,6 +338,21 @@ def test_tune_run_can_run_failed_trials_alone(broken_off):
     assert states[:3] == [(0, 3, True), (1, 3, True), (2, 2, True)]
 
 
+def test_tune_run_resumes_with_what_the_program_says_now(broken_off):
+    class Seen(tune.Callback):
+        def __init__(self):
+            self.results = []
+
+        def on_trial_result(self, iteration, trials, trial, result, **info):
+            self.results.append((trial.config["x"], result["i"]))
+
+    seen = Seen()
+    (broken_off.parent / "mended").touch()
+    states = again(broken_off, True, callbacks=[seen], num_samples=2)
+    assert len(states) == 10
+    assert seen.results == [(x, i) for x in (2, 3, 4, 0, 1, 2, 3, 4) for i in (1, 2, 3)]
+
+
 def test_tune_run_resumes_what_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="no experiment to restore"):
         again(tmp_path / "missing", True)

@@ -15,7 +15,7 @@ import cloudpickle
 from mltoolkit.train import RunConfig
 from mltoolkit.train._trust import dump_pickle, load_pickle
 from mltoolkit.tune.analysis import ExperimentAnalysis
-from mltoolkit.tune.error import TrialError, TuneError
+from mltoolkit.tune.error import StorageError, TrialError, TuneError
 from mltoolkit.tune.execution._build import as_space, as_trainable, build_settings, experiment_folder
 from mltoolkit.tune.execution._restore import rebuild
 from mltoolkit.tune.execution._settings import SweepSettings
@@ -26,9 +26,18 @@ from mltoolkit.tune.execution.journal import FILE_NAME
 from mltoolkit.tune.execution.tune_controller import TuneController
 from mltoolkit.tune.experiment.trial import Trial
 from mltoolkit.tune.progress_reporter import default_reporter
+from mltoolkit.tune.trainable.util import for_a_file
 from mltoolkit.tune.tune_config import ResumeConfig, TuneConfig
 
-__all__ = ["DEFINITION_FILE", "SweepDefinition", "can_restore", "load_definition", "refuse_unknown", "run_sweep"]
+__all__ = [
+    "DEFINITION_FILE",
+    "SweepDefinition",
+    "can_restore",
+    "load_definition",
+    "refuse_unknown",
+    "run_sweep",
+    "with_options_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -183,21 +192,65 @@ def _fresh(tune_config: TuneConfig) -> TuneConfig:
 def _keep_definition(definition: SweepDefinition, folder: Path) -> None:
     """Keep what is needed to restore the sweep, as far as it can be kept."""
     kept = definition
-    try:
-        if len(cloudpickle.dumps(kept.trainable)) > _LARGEST_TRAINABLE_BYTES:
+    with for_a_file():
+        try:
+            cloudpickle.dump(kept.trainable, _Limited(_LARGEST_TRAINABLE_BYTES))
+        except Exception:  # too large, or it cannot be pickled: it has to be given again
             kept = replace(kept, trainable=None)
-    except Exception:
-        kept = replace(kept, trainable=None)
+        reason = _write_definition(kept, folder)
+    if reason is not None:
+        logger.warning("The sweep can be run but not be restored: its definition cannot be kept: %s", reason)
+
+
+def _write_definition(kept: SweepDefinition, folder: Path) -> Exception | None:
+    """Write the definition, without what belongs to this process alone where need be; else say why not."""
+    reason: Exception | None = None
     for without in ({}, {"callbacks": None, "progress_reporter": None}):
         try:
             dump_pickle(replace(kept, run_config=_changed(kept.run_config, **without)), folder / DEFINITION_FILE)
-        except OSError:
-            raise
+        except OSError as error:
+            raise StorageError(f"The experiment cannot be kept in {folder}: {error}.") from error
         except Exception as error:
             reason = error
         else:
-            return
-    logger.warning("The sweep can be run but not be restored: its definition cannot be kept: %s", reason)
+            if without and kept.run_config.callbacks:
+                logger.warning("Callbacks or reporter cannot be kept; a restored sweep runs without: %s", reason)
+            return None
+    return reason
+
+
+class _Limited:
+    """A file that takes no more than so many bytes, and keeps none: large objects are not copied to learn that they are."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self._left -= size
+        if self._left < 0:
+            raise OverflowError("too large to be kept")
+        return size
+
+
+def with_options_of(kept: SweepDefinition, given: SweepDefinition) -> SweepDefinition:
+    """What was kept of a sweep, with what a program that resumes it says about how it runs on.
+
+    Search space, search algorithm, scheduler, metric and stopping criteria stay what they were: half a sweep cannot have
+    others.
+    """
+    names = ("callbacks", "progress_reporter", "verbose")
+    run_options = {n: v for n in names if (v := getattr(given.run_config, n)) is not None}
+    tune_options: dict[str, Any] = {}
+    if given.tune_config.max_concurrent_trials is not None:
+        tune_options["max_concurrent_trials"] = given.tune_config.max_concurrent_trials
+    if given.tune_config.num_samples != 1:
+        tune_options["num_samples"] = given.tune_config.num_samples
+    return replace(
+        kept,
+        run_config=_changed(kept.run_config, failure_config=given.run_config.failure_config, **run_options),
+        tune_config=replace(kept.tune_config, **tune_options),
+    )
 
 
 def _changed(run_config: RunConfig, **changes: Any) -> RunConfig:

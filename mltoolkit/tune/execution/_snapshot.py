@@ -18,6 +18,7 @@ import cloudpickle
 
 from mltoolkit.train._trust import dump_pickle, load_pickle
 from mltoolkit.tune.callback import CallbackList
+from mltoolkit.tune.error import StorageError
 from mltoolkit.tune.execution._settings import SweepSettings
 from mltoolkit.tune.execution.journal import Journal
 
@@ -88,8 +89,11 @@ class SnapshotWriter:
                 callbacks.get_state(),
             )
             dump_pickle(snapshot, self._path)
-        except OSError:
-            raise
+        except OSError as error:
+            raise StorageError(
+                f"{self._path} cannot be written: {error}. The sweep stops; what was reported before is intact. Make "
+                "room, then go on with `Tuner.restore`."
+            ) from error
         except Exception as error:
             # Without one, restoring shows all events to new objects instead.
             logger.warning("The state of the sweep's searcher, scheduler or stopper cannot be saved: %s", error)
