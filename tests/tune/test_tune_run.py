@@ -552,3 +552,18 @@ def test_population_based_training_copies_the_better(sweep):
     )
     assert results.num_errors == 0
     assert min(r.metrics["y"] for r in results) > 12 * 0.1 + 1e-9
+
+
+def test_parameters_are_kept_for_a_restore_and_large_trainables_are_not(sweep, tmp_path):
+    def trainable(config, data):
+        return {"y": sum(data)}
+
+    sweep(tune.with_parameters(trainable, data=[1, 2]))
+    kept = tune.Tuner.restore(tmp_path / "exp")
+    assert kept._definition.trainable({}) == {"y": 3}
+
+    large = np.zeros(3_000_000)
+    sweep(lambda config: {"y": float(large[0])})
+    assert (tmp_path / "exp" / "tuner.pkl").stat().st_size < 100_000
+    with pytest.raises(tune.TuneError, match="was not kept"):
+        tune.Tuner.restore(tmp_path / "exp")

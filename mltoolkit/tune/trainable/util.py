@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import mltoolkit
 from mltoolkit.tune.execution.placement_groups import PlacementGroupFactory, resource_dict_to_pg_factory
 from mltoolkit.tune.trainable.trainable import Trainable
 
-__all__ = ["check_trainable", "resources_of", "trainable_name", "with_parameters", "with_resources"]
+__all__ = ["check_trainable", "for_a_file", "resources_of", "trainable_name", "with_parameters", "with_resources"]
 
 _RESOURCES = "_tune_resources"
 
@@ -20,8 +22,8 @@ _RESOURCES = "_tune_resources"
 class _Stored:
     """Objects that lie once in shared memory; put there when a sweep first sends them to another process.
 
-    Pickled for another process it carries references; pickled into a file it would carry nothing that outlives the
-    session, so what is restored later needs the trainable once more.
+    Pickled for another process it carries references; for a file, see :func:`for_a_file`, the objects themselves, since
+    references end with the session.
     """
 
     def __init__(self, values: dict[str, Any]) -> None:
@@ -30,6 +32,10 @@ class _Stored:
         self._session: weakref.ref[Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
+        if _for_a_file.get():
+            if any(isinstance(value, mltoolkit.ObjectRef) for value in (self._values or {}).values()):
+                raise TypeError("`with_parameters` was given ObjectRefs, which no file can keep.")
+            return {"_refs": {}, "_values": self._values, "_session": None}
         session = mltoolkit.get_runtime_context().worker
         if self._session is None or self._session() is not session:
             self._refs = {
@@ -48,6 +54,19 @@ class _Stored:
             name: mltoolkit.get(value) if isinstance(value, mltoolkit.ObjectRef) else value
             for name, value in self._values.items()
         }
+
+
+_for_a_file: ContextVar[bool] = ContextVar("for_a_file", default=False)
+
+
+@contextmanager
+def for_a_file() -> Iterator[None]:
+    """Within it, trainables are pickled to be read by another session: with their parameters, not references to them."""
+    token = _for_a_file.set(True)
+    try:
+        yield
+    finally:
+        _for_a_file.reset(token)
 
 
 class _WithParameters:
