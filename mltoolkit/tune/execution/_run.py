@@ -42,7 +42,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 DEFINITION_FILE = "tuner.pkl"
-_LARGEST_TRAINABLE_BYTES = 16 * 1024 * 1024
+_LARGEST_TRAINABLE_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
