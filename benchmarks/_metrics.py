@@ -52,6 +52,8 @@ def _search(title: str) -> Metric:
 _BARE = Aim("process", round(cpu_count() / 1.3, 2))
 """At most 1.3 times what one process takes, divided by the number of CPUs."""
 
+_OPTUNA = (Aim("optuna", 1.0),)
+
 METRICS: dict[str, Metric] = {
     # startup.py
     "interpreter": Metric("interpreter start", "startup", "s", "lower"),
@@ -126,6 +128,10 @@ METRICS: dict[str, Metric] = {
     "wine_fifo_again": Metric("40 networks x 10 epochs, in a running session", "tune_wine", "s", "lower", (_BARE,)),
     "wine_asha": Metric("40 networks, ASHA, whole script", "tune_wine", "s", "lower", _ray(15)),
     "wine_asha_epochs": Metric("epochs that ASHA ran, of 400", "tune_wine", "count", "lower"),
+    # tune_quality.py
+    "branin_regret": Metric("TPE on Branin, regret after 100 trials", "tune_quality", "1", "lower", _OPTUNA),
+    "hartmann6_regret": Metric("TPE on Hartmann-6, regret after 100 trials", "tune_quality", "1", "lower", _OPTUNA),
+    "suggestion": Metric("TPE, a trial of 100", "tune_quality", "ms", "lower"),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from _harness import SEED
 
-BATCH, HIDDEN = 32, 64
+BATCH, HIDDEN = 64, 64
 
 
 def points(count: int) -> list[dict[str, float]]:

@@ -37,6 +37,7 @@ PROGRAMS = {
     "tune_trials": ("mltoolkit", "ray", "optuna", "optuna_procs", "process"),
     "tune_results": ("mltoolkit", "ray", "optuna", "optuna_procs", "process"),
     "tune_wine": ("mltoolkit", "ray", "optuna", "optuna_procs", "process"),
+    "tune_quality": ("mltoolkit", "optuna"),
 }
 PARTS = {
     "joblib_backend": (("--searches", "tree_grid"), ("--searches", "forest_grid")),

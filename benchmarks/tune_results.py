@@ -5,7 +5,7 @@ process, all threads: what it takes to receive a result, write it down, ask sche
 trial go on. First and last tenth of a sweep tell whether that is flat.
 
 Ray Tune reports fewer: the difference between 4 trials of 50 results and 4 of 300, and between 10 trials of 10 and 10
-trials of 50. Optuna's trials report to their study, which only keeps the values; with processes it is 2,000 results,
+trials of 60. Optuna's trials report to their study, which only keeps the values; with processes it is 2,000 results,
 and over four trials 10,000, as a study copies all of a trial's values for each that is added.
 """
 
@@ -26,7 +26,7 @@ SHAPES = {"few": (4, 25_000), "many": (1000, 100)}
 """Trials, and results of each."""
 
 SMALLER = {
-    "ray": {"few": (4, 50, 300), "many": (10, 10, 50)},
+    "ray": {"few": (4, 50, 300), "many": (10, 10, 60)},
     "optuna": {"few": (4, 2500)},
     "optuna_procs": {"few": (4, 500), "many": (20, 100)},
 }

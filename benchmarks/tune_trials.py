@@ -3,7 +3,7 @@
 Fresh interpreters, as a script would be: `start`, up to the first result and to the end of 100 trials; `rate`, 1,000
 trials; `large`, 10,000 trials, what each of the first and of the last thousand takes, and the driver's memory.
 
-Ray Tune is so much slower that it runs fewer trials: 20 for the start, and 50 and 150 for the rate, which is taken from
+Ray Tune is so much slower that it runs fewer trials: 4 for the start, and 10 and 40 for the rate, which is taken from
 the difference, so that neither start-up nor end counts against it. All others count everything from the call that
 starts the sweep to its return. Optuna's studies are in memory (threads) or in a journal file (processes); mltoolkit and
 Ray write each result to disk, thrice: as JSON, as CSV and for TensorBoard. The bare loop does the trials' own work.
@@ -34,8 +34,8 @@ RUNTIMES = (*FACADES, *OPTUNA, "process")
 PARTS = {"start": FACADES, "rate": RUNTIMES, "large": ("mltoolkit", "optuna")}
 SIZES = {"start": 100, "rate": 1000, "large": 10_000}
 SMOKE = {"start": 4, "rate": 6, "large": 20}
-RAY_RATE = (50, 150)
-RAY_START = 20
+RAY_RATE = (10, 40)
+RAY_START = 4
 
 Values = dict[str, list[float]]
 
@@ -66,7 +66,7 @@ def start(runtime: str, trials: int, folder: str) -> Values:
 def rate(runtime: str, trials: int, folder: str) -> Values:
     """Trials per second."""
     if runtime == "ray":
-        few, many = (min(count, trials * (2 + count // 100)) for count in RAY_RATE)
+        few, many = (2, 4) if trials < RAY_RATE[0] else RAY_RATE
         with Session(runtime, folder) as session:
             seconds = [_sweep_seconds(session, runtime, count) for count in (few, many)]
         # Tiny sweeps differ by less than the mood of the machine.

@@ -22,9 +22,10 @@ PROGRAMS = (
     "tune_trials",
     "tune_results",
     "tune_wine",
+    "tune_quality",
     "run",
 )
-NEEDS = {"joblib_backend": ("sklearn",), "tune_wine": ("sklearn", "torch")}
+NEEDS = {"joblib_backend": ("sklearn",), "tune_wine": ("sklearn", "torch"), "tune_quality": ("optuna",)}
 
 pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="a distribution without benchmarks/")
 
