@@ -66,12 +66,12 @@ CASES = [
         seed="random_state",
         options={"random_search_steps": 4, "random_state": None},
         floats_only=True,
-        trials=6,
-        learning_trials=12,
+        trials=5,
+        learning_trials=10,
     ),
     Case("nevergrad", partial(load, "nevergrad:nevergrad", "NevergradSearch"), "nevergrad", takes_normal=True),
     Case("bohb", partial(load, "bohb:numpy", "TuneBOHB"), "numpy", takes_normal=True),
-    Case("ax", partial(load, "ax:ax", "AxSearch"), "ax", seed="random_seed", trials=5, learning_trials=9),
+    Case("ax", partial(load, "ax:ax", "AxSearch"), "ax", seed="random_seed", trials=4, learning_trials=7),
 ]
 
 each_searcher = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
