@@ -71,7 +71,7 @@ CASES = [
     ),
     Case("nevergrad", partial(load, "nevergrad:nevergrad", "NevergradSearch"), "nevergrad", takes_normal=True),
     Case("bohb", partial(load, "bohb:numpy", "TuneBOHB"), "numpy", takes_normal=True),
-    Case("ax", partial(load, "ax:ax", "AxSearch"), "ax", seed="random_seed", trials=4, learning_trials=7),
+    Case("ax", partial(load, "ax:ax", "AxSearch"), "ax", seed="random_seed", trials=4, learning_trials=9),
 ]
 
 each_searcher = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
