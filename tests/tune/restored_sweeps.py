@@ -176,12 +176,15 @@ def make(case: str, folder: Path, **more) -> tune.Tuner:
 
 
 def main(folder: str, *words: str) -> None:
-    """Run each ``case@hook:number`` to its death."""
+    """Run each ``case@hook:number`` to its death; with ``!`` behind it, after a snapshot at each step."""
     import mltoolkit as ray
+    from mltoolkit.tune.execution import _snapshot
 
     def run(word):
         case, _, kill = word.partition("@")
-        os.environ[KILL] = kill
+        os.environ[KILL] = kill.removesuffix("!")
+        if kill.endswith("!"):
+            _snapshot._EVERY_S, _snapshot._MOST_OF_TIME = 0.0, float("inf")
         target = Path(folder, word.replace(":", "-"))
         target.mkdir()
         ray.init(num_cpus=4)

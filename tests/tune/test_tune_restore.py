@@ -26,15 +26,15 @@ pytestmark = pytest.mark.usefixtures("runtime")
 KILLS = [
     "function@on_trial_start:1",
     "function@on_trial_result:7",
-    "function@on_checkpoint:9",
+    "function@on_checkpoint:9!",
     "class@on_trial_complete:2",
-    "class@on_trial_result:20",
+    "class@on_trial_result:20!",
     "concurrent@on_trial_result:12",
     "optuna@on_trial_result:20",
-    "asha@on_trial_result:13",
-    "hyperband@on_checkpoint:13",
-    "pbt@on_trial_result:16",
-]
+    "asha@on_trial_result:13!",
+    "hyperband@on_checkpoint:13!",
+    "pbt@on_trial_result:16",  # the last of its generation, upon which all are perturbed
+]  # with "!": behind a fresh snapshot; otherwise all is replayed from the first
 
 
 @pytest.fixture(scope="module")

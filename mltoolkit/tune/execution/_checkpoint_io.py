@@ -134,7 +134,9 @@ def install(source: str | os.PathLike[str], folder: str | os.PathLike[str], *, l
     copy = _link_or_copy if link else shutil.copy2
 
     def write(target: str) -> None:
-        for entry in os.scandir(source):
+        with os.scandir(source) as found:
+            entries = list(found)
+        for entry in entries:
             destination = os.path.join(target, entry.name)
             if entry.is_dir():
                 shutil.copytree(entry.path, destination, symlinks=True, copy_function=copy)

@@ -57,7 +57,8 @@ class TrialStorage:
             try:
                 os.mkdir(trial.path)
             except FileExistsError:
-                pass
+                if not os.path.isdir(trial.path):
+                    raise
             except FileNotFoundError:  # a name with folders in it
                 os.makedirs(trial.path)
             else:
