@@ -26,7 +26,7 @@ _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 C = TypeVar("C", bound=type)
 
 
-def _config(cls: C) -> C:
+def checked_keywords(cls: C) -> C:
     """Make a dataclass refuse unknown keywords with the nearest valid name, and show only what was set."""
     plain_init: Callable[..., None] = vars(cls)["__init__"]
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
@@ -61,7 +61,7 @@ def _whole(owner: str, name: str, value: object, *, at_least: int, also: str = "
         raise kind(f"`{owner}.{name}` must be an integer >= {at_least}{also}, got {value!r}.")
 
 
-@_config
+@checked_keywords
 @dataclass(repr=False)
 class FailureConfig:
     """What happens when a trial or a training run fails.
@@ -96,7 +96,7 @@ class FailureConfig:
             )
 
 
-@_config
+@checked_keywords
 @dataclass(repr=False)
 class CheckpointConfig:
     """Which checkpoints are made and which of them are kept.
@@ -147,7 +147,7 @@ class CheckpointConfig:
             )
 
 
-@_config
+@checked_keywords
 @dataclass(repr=False)
 class SyncConfig:
     """Ray's settings for copying to cloud storage; here for programs that pass them at their defaults.
@@ -189,7 +189,7 @@ class SyncConfig:
 _PARTS = (FailureConfig, CheckpointConfig, SyncConfig)
 
 
-@_config
+@checked_keywords
 @dataclass(repr=False)
 class RunConfig:
     """Name, storage, stopping and output of a run.

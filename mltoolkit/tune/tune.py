@@ -10,14 +10,8 @@ from mltoolkit.train import CheckpointConfig, FailureConfig, RunConfig, SyncConf
 from mltoolkit.tune.analysis import ExperimentAnalysis
 from mltoolkit.tune.callback import Callback
 from mltoolkit.tune.execution._build import as_space, as_trainable, results_folder
-from mltoolkit.tune.execution._run import (
-    SweepDefinition,
-    can_restore,
-    load_definition,
-    refuse_unknown,
-    run_sweep,
-    with_options_of,
-)
+from mltoolkit.tune.execution._definition import SweepDefinition, can_restore, load_definition, with_options_of
+from mltoolkit.tune.execution._run import refuse_unknown, run_sweep
 from mltoolkit.tune.experiment.experiment import Experiment
 from mltoolkit.tune.experiment.trial import Trial
 from mltoolkit.tune.progress_reporter import ProgressReporter

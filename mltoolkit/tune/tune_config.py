@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mltoolkit.train._config import checked_keywords
+
 if TYPE_CHECKING:
     from mltoolkit.tune.experiment.trial import Trial
 
 __all__ = ["ResumeConfig", "TuneConfig"]
 
 
-@dataclass
+@checked_keywords
+@dataclass(repr=False)
 class TuneConfig:
     """How the search space is searched.
 

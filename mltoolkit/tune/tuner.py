@@ -10,7 +10,8 @@ from typing import Any
 from mltoolkit.train import RunConfig
 from mltoolkit.tune.analysis import ExperimentAnalysis
 from mltoolkit.tune.execution._build import as_space, as_trainable, new_name, results_folder
-from mltoolkit.tune.execution._run import SweepDefinition, can_restore, load_definition, run_sweep
+from mltoolkit.tune.execution._definition import SweepDefinition, can_restore, load_definition
+from mltoolkit.tune.execution._run import run_sweep
 from mltoolkit.tune.result_grid import ResultGrid
 from mltoolkit.tune.tune_config import ResumeConfig, TuneConfig
 

@@ -567,3 +567,25 @@ def test_parameters_are_kept_for_a_restore_and_large_trainables_are_not(sweep, t
     assert (tmp_path / "exp" / "tuner.pkl").stat().st_size < 100_000
     with pytest.raises(tune.TuneError, match="was not kept"):
         tune.Tuner.restore(tmp_path / "exp")
+
+
+def test_a_study_of_the_users_is_filled(sweep):
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    from mltoolkit.tune.search.optuna import OptunaSearch
+
+    study = optuna.create_study(direction="maximize")
+    sweep(return_dict, {"x": tune.uniform(0, 1)}, num_samples=3, search_alg=OptunaSearch(study=study))
+    assert len(study.trials) == 3
+    assert study.best_value == max(t.params["x"] for t in study.trials)
+
+
+def test_what_fits_no_sweep_is_refused_before_it_begins(sweep):
+    with pytest.raises(TypeError, match=r"tune\.uniform.*'deep/x'.*Call it"):
+        sweep(return_dict, {"deep": {"x": tune.uniform}})
+    with pytest.raises(ValueError, match=r"PopulationBasedTraining needs .* Stepwise does not define `save_checkpoint`"):
+        sweep(Stepwise, {"x": 1}, scheduler=tune.schedulers.PopulationBasedTraining(hyperparam_mutations={"x": [1, 2]}))
+    with pytest.raises(TypeError, match="`metrc`.*Did you mean `metric`"):
+        tune.TuneConfig(metrc="y")
+    with pytest.raises(ValueError, match="`num_samples`.*0; .*`mode`|`mode`.*`num_samples`"):
+        tune.TuneConfig(num_samples=0, mode="best", metric="y")

@@ -27,6 +27,7 @@ from mltoolkit.tune.search import (
 )
 from mltoolkit.tune.stopper import CombinedStopper, TimeoutStopper
 from mltoolkit.tune.stopper._make import make_stopper
+from mltoolkit.tune.trainable.trainable import Trainable
 from mltoolkit.tune.trainable.util import check_trainable, trainable_name
 from mltoolkit.tune.tune_config import TuneConfig
 
@@ -51,12 +52,26 @@ def as_space(param_space: Any) -> dict[str, Any]:
         return {}
     if not isinstance(param_space, Mapping) and hasattr(param_space, "to_dict"):
         param_space = param_space.to_dict()
-    if not isinstance(param_space, Mapping):
+    if isinstance(param_space, Mapping):
+        _check_called(param_space, "")
+    else:
         raise TypeError(
             "The search space (`param_space`, or `config` of `tune.run`) must be a dict such as "
             f"{{'lr': tune.loguniform(1e-4, 1e-1)}}, got {type(param_space).__name__}."
         )
     return dict(param_space)
+
+
+def _check_called(space: Mapping[str, Any], prefix: str) -> None:
+    """Refuse distributions that were named but not called: they would pass as constants."""
+    for key, value in space.items():
+        if isinstance(value, Mapping):
+            _check_called(value, f"{prefix}{key}/")
+        elif inspect.isfunction(value) and value.__module__ == "mltoolkit.tune.search.sample":
+            raise TypeError(
+                f"The search space has the function `tune.{value.__name__}` itself at '{prefix}{key}'. Call it: "
+                f"`tune.{value.__name__}(...)`."
+            )
 
 
 def results_folder(run_config: RunConfig) -> Path:
@@ -128,9 +143,10 @@ def build_settings(
     TypeError, ValueError
         If the parts do not fit each other.
     """
-    _check_checkpoint_config(trainable, trainable_label, run_config)
     search_alg = _search_algorithm(tune_config)
     scheduler = _scheduler(tune_config)
+    _check_checkpoint_config(trainable, trainable_label, run_config)
+    _check_can_save(trainable, trainable_label, run_config, scheduler)
     metric, mode = tune_config.metric, tune_config.mode
     if not search_alg.set_search_properties(metric, mode, param_space):  # type: ignore[arg-type]
         own = getattr(search_alg, "metric", None), getattr(search_alg, "mode", None)
@@ -236,6 +252,21 @@ def _check_checkpoint_config(trainable: Any, name: str, run_config: RunConfig) -
         raise ValueError(
             "`checkpoint_frequency` and `checkpoint_at_end` are for class trainables, and "
             f"{name} is a function: it gives its own checkpoints, with `tune.report(metrics, checkpoint=...)`."
+        )
+
+
+def _check_can_save(trainable: Any, name: str, run_config: RunConfig, scheduler: TrialScheduler) -> None:
+    """Refuse at once what would fail at the first checkpoint."""
+    if not inspect.isclass(trainable):
+        return
+    missing = [m for m in ("save_checkpoint", "load_checkpoint") if getattr(trainable, m) is getattr(Trainable, m)]
+    config = _given(run_config.checkpoint_config)
+    who = type(scheduler).__name__ if scheduler.needs_checkpoints else None
+    if config.checkpoint_frequency or config.checkpoint_at_end:
+        who = who or "`checkpoint_config`"
+    if missing and who:
+        raise ValueError(
+            f"{who} needs trials that can be saved, but {name} does not define {' and '.join(f'`{m}`' for m in missing)}."
         )
 
 

@@ -51,6 +51,8 @@ def read_results(experiment_path: str | os.PathLike[str]) -> dict[str, list[dict
             results[event["trial_id"]]
         elif event["event"] == "result":
             results[event["trial_id"]].append(event["result"])
+        elif event["event"] == "end" and event["status"] == Trial.TERMINATED and results[event["trial_id"]]:
+            results[event["trial_id"]][-1]["done"] = True
     return dict(results)
 
 

@@ -82,7 +82,8 @@ class TuneController:
         self._trainable = mltoolkit.put(settings.trainable)
         self._is_class = isinstance(settings.trainable, type)
         self._reuse = settings.reuse_actors if settings.reuse_actors is not None else not self._is_class
-        self._prefix = uuid.uuid4().hex[:5]
+        # New trials of a restored sweep are named like those that are there.
+        self._prefix = next((t.trial_id.partition("_")[0] for t in sweep.in_order), uuid.uuid4().hex[:5])
         self._iteration = 0
         self._next_index = 1 + max((t.index for t in sweep.trials.values()), default=-1)
         self._clearing: set[Slot] = set()

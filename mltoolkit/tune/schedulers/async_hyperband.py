@@ -105,6 +105,7 @@ class AsyncHyperBandScheduler(MetricScheduler):
         self._max_t = max_t
         self._stop_last_trials = stop_last_trials
         self._variant = variant
+        self.needs_checkpoints = variant == "promote"
         self._num_stopped = 0
         self._num_added = 0
         self._seed = seed

@@ -61,6 +61,8 @@ class HyperBandScheduler(MetricScheduler):
     [(5, 81), (8, 27), (15, 9), (34, 3), (81, 1)]
     """
 
+    needs_checkpoints = True
+
     def __init__(
         self,
         time_attr: str = "training_iteration",

@@ -98,6 +98,8 @@ class PopulationBasedTraining(MetricScheduler):
     Jaderberg et al., Population Based Training of Neural Networks, arXiv:1711.09846, Algorithm 1 and Sec. 4.
     """
 
+    needs_checkpoints = True
+
     _UNSAVED: ClassVar[frozenset[str]] = frozenset({"_mutations", "_custom_explore_fn"})
 
     def __init__(

@@ -87,6 +87,9 @@ class TrialScheduler:
     STOP: ClassVar[str] = "STOP"
     NOOP: ClassVar[str] = "NOOP"
 
+    needs_checkpoints: bool = False
+    """Whether trials have to be saved for it to do its work: then a class trainable must define how."""
+
     _metric: str | None = None
     _mode: str | None = None
 

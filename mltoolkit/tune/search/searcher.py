@@ -59,6 +59,10 @@ class Searcher:
     """
 
     FINISHED: ClassVar[str] = "FINISHED"
+
+    holds_users_objects: bool = False
+    """Whether it fills something of the user's, such as a study: a sweep then uses the searcher itself, not a copy."""
+
     CKPT_FILE_TMPL: ClassVar[str] = "searcher-state-{}.pkl"
 
     # For subclasses that do not call `__init__`.

@@ -184,14 +184,20 @@ class Trainable:
         Path(folder, _PROGRESS_FILE).write_text(json.dumps(self._progress()))
         return Checkpoint.from_directory(folder)
 
-    def restore(self, checkpoint: Checkpoint | str | os.PathLike[str]) -> None:
+    def restore(self, checkpoint_path: Checkpoint | str | os.PathLike[str]) -> None:
         """Take up state and progress that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        checkpoint_path : Checkpoint or path-like
+            What :meth:`save` returned, or its folder.
 
         Raises
         ------
         FileNotFoundError
             If the folder is not there.
         """
+        checkpoint = checkpoint_path
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint.from_directory(os.fspath(checkpoint))
         with checkpoint.as_directory() as folder:

@@ -119,6 +119,7 @@ class OptunaSearch(LibrarySearcher):
         self._storage = module.storages.get_storage(storage) if storage is not None else None
         self._study_name = study_name or "optuna"
         self._study: optuna.Study | None = study
+        self.holds_users_objects = study is not None or storage is not None
         self._is_own_study = study is None
         self._evaluated: list[dict[str, Any]] = []
         self._last_number = -1
