@@ -51,26 +51,26 @@ def held():
 for _ in range(10):
     cycle()
 before = held()
-for _ in range(200):
+for _ in range(50):
     cycle()
 after = held()
 assert after[0] <= before[0] + 2, ("descriptors", before, after)
 assert after[1] <= before[1], ("threads", before, after)
 assert after[2:4] == (0, 0), ("processes, files", before, after)
-assert after[4] - before[4] < 60 << 20, ("memory", before, after)
+assert after[4] - before[4] < 20 << 20, ("memory", before, after)
 """
 
 
 @needs_mltoolkit
 @pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_two_hundred_sessions_leak_nothing(tmp_path):
+@pytest.mark.timeout(200)
+def test_fifty_sessions_leak_nothing(tmp_path):
     (tmp_path / "t").mkdir()
     shm = segment_folder() / f"cycles-{os.getpid()}"
     shm.mkdir()
     try:
         env = {"MLTOOLKIT_TMPDIR": str(tmp_path / "t"), "MLTOOLKIT_SHM_DIR": str(shm)}
-        run_script(CYCLES, tmp_path, env=env, timeout=380)
+        run_script(CYCLES, tmp_path, env=env, timeout=180)
     finally:
         shutil.rmtree(shm)
 
@@ -128,7 +128,7 @@ def test_wait_drains_a_thousand_tasks_one_by_one(runtime):
 
 @needs_mltoolkit
 @pytest.mark.slow
-def test_a_thousand_actors_created_and_ended(runtime):
+def test_hundreds_of_actors_created_and_ended(runtime):
     @ray.remote
     class A:
         def __init__(self, i):
@@ -139,7 +139,7 @@ def test_a_thousand_actors_created_and_ended(runtime):
 
     children = len(family())
     pids = set()
-    for start in range(0, 1000, 20):
+    for start in range(0, 300, 20):
         actors = [A.remote(start + i) for i in range(20)]
         for i, (value, pid) in enumerate(ray.get([a.read.remote() for a in actors], timeout=60)):
             assert value == start + i
@@ -148,7 +148,7 @@ def test_a_thousand_actors_created_and_ended(runtime):
             for actor in actors:
                 ray.kill(actor)
         actors = actor = None
-    assert len(pids) >= 900, "processes of dead actors were used again"
+    assert len(pids) >= 270, "processes of dead actors were used again"
     wait_until(lambda: len(family()) <= children + 8, 20, "their processes end")
 
 
