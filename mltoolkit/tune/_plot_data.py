@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mltoolkit.tune._screen.columns import format_value, shorten
+from mltoolkit.tune._screen.columns import shorten
+from mltoolkit.tune._screen.numbers import format_value
 from mltoolkit.tune._screen.state import lookup, number
 from mltoolkit.tune.logger._values import flatten
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mltoolkit import _optional
 from mltoolkit.tune._plot_data import LABEL_LENGTH, Scale, Sweep, is_log_like, load
 from mltoolkit.tune._plot_importance import importances
-from mltoolkit.tune._screen.columns import format_value, shorten
+from mltoolkit.tune._screen.columns import shorten
+from mltoolkit.tune._screen.numbers import format_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

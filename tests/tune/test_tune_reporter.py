@@ -1,7 +1,10 @@
 import io
+import math
+import os
 import re
 import sys
 import time
+import traceback
 import types
 
 import pytest
@@ -12,6 +15,7 @@ from mltoolkit.tune import progress_reporter
 from mltoolkit.tune._screen import terminal
 from mltoolkit.tune._screen.columns import DEFAULT_COLUMNS
 from mltoolkit.tune._screen.errors import traceback_of
+from mltoolkit.tune._screen.numbers import format_values
 from mltoolkit.tune._screen.state import SweepState
 from mltoolkit.tune.callback import CallbackList
 from mltoolkit.tune.experiment.trial import Trial
@@ -193,7 +197,7 @@ def test_a_pipe_gets_a_start_line_improvements_and_a_final_table():
     lines = output(reporter).splitlines()
     assert lines[1].split() == ["trial", "status", "loc", "lr", "loss", "iter", "total", "time", "(s)"]
     assert lines[2].split() == ["train_abc_00001", "TERMINATED", "127.0.0.1:4001", "0.2", "0.25", "2", "2.00"]
-    assert lines[3].split() == ["train_abc_00000", "TERMINATED", "127.0.0.1:4000", "0.1", "0.5", "2", "2.00"]
+    assert lines[3].split() == ["train_abc_00000", "TERMINATED", "127.0.0.1:4000", "0.1", "0.50", "2", "2.00"]
     assert lines[5:] == [
         "2/2 trials in 0:00:00 (2 TERMINATED)",
         "Best trial: loss=0.25 at iteration 2, train_abc_00001 with lr=0.2",
@@ -244,11 +248,27 @@ def test_intermediate_tables_can_be_asked_for_in_a_pipe():
     assert text.count("2/4 CPUs in use") == 2
 
 
+def test_a_pipe_begins_with_the_sweep_and_not_with_its_scheduler():
+    reporter = cli(print_intermediate_tables=True)
+    about = "Using AsyncHyperBand\nBracket: Iter 16.000: None"
+    reporter.report([], False, about)
+    assert output(reporter) == ""
+    trials = [make_trial(0)]
+    reporter.report(trials, False, about)
+    text = output(reporter)
+    assert text.startswith("Sweep, results in /results/exp\n")
+    assert "Bracket" not in text
+    assert "train_abc_00000  RUNNING" in text
+    trials[0].update_last_result({"loss": 1.0})
+    reporter.report(trials, False, about)
+    assert "Bracket: Iter 16.000: None\n" in output(reporter)
+
+
 # Errors.
 
 
 def test_a_traceback_is_shown_once_and_repeats_are_folded():
-    reporter = cli()
+    reporter = cli(width=160)
     trials = [failed(i, raised(f"bad value {i}")) for i in range(4)]
     reporter.report(trials[:1], False)
     text = output(reporter)
@@ -302,6 +322,23 @@ def test_a_failure_without_a_recorded_error_is_shown():
     assert "train_abc_00000 failed: error not recorded" in output(reporter)
 
 
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_failure_takes_one_line_of_the_summary(remote):
+    error = raised("a long message " * 20 + "\nof two lines")
+    if remote:
+        text = "".join(traceback.format_exception(error))
+        error = RayTaskError("train", text, error, 1, "host")
+    reporter = cli(width=100)
+    trials = [failed(i, error) for i in range(3)]
+    reporter.report(trials[:1], False)
+    assert "of two lines" in output(reporter)
+    reporter.report(trials, True)
+    (line,) = [line for line in output(reporter).splitlines() if "failed" in line]
+    assert line.startswith("train_abc_00000 failed: ValueError: a long message a")
+    assert line.endswith("… (2 more trials failed the same way)")
+    assert len(line) == 100
+
+
 def test_kinds_of_errors_are_limited():
     reporter = cli(max_error_rows=2)
     trials = [failed(i, type(f"Error{letter}", (Exception,), {})("no")) for i, letter in enumerate("ABCD")]
@@ -309,6 +346,18 @@ def test_kinds_of_errors_are_limited():
     assert re.findall(r"Trial \S+ failed: (\w+)", output(reporter)) == ["ErrorA", "ErrorB"]
     reporter.report(trials, True)
     assert "... 2 more kinds of errors" in output(reporter)
+
+
+def test_folders_under_the_home_directory_begin_with_a_tilde(monkeypatch):
+    monkeypatch.setattr("os.path.expanduser", lambda path: "/results")
+    reporter = cli()
+    reporter.report([make_trial(0, loss=1.0)], False)
+    reporter.report([make_trial(0, loss=1.0)], True)
+    text = output(reporter)
+    assert text.startswith(f"Sweep, results in {os.path.join('~', 'exp')}\n")
+    assert text.endswith(f"Results: {os.path.join('~', 'exp')}\n")
+    monkeypatch.setattr("os.path.expanduser", lambda path: "/resu")
+    assert state_of([make_trial(0)]).folder == "/results/exp"
 
 
 # In a terminal.
@@ -362,6 +411,23 @@ def test_the_terminal_is_left_in_order_after_an_interrupt(monkeypatch):
     assert reporter.out.getvalue().rstrip("\n\r").rindex("\x1b[?25h") > 0  # and shown
     assert sys.stdout is before
     reporter.close()
+
+
+def test_the_red_of_a_failure_stays_out_of_the_live_table():
+    reporter = cli(terminal=True)
+    reporter._console = Console(file=reporter.out, width=100, height=30, force_terminal=True, color_system="standard")
+    trials = [make_trial(0, loss=1.0), make_trial(1)]
+    reporter.report(trials, False)
+    output(reporter)
+    trials[1].status, trials[1].error = "ERROR", ValueError("no")
+    reporter.report(trials, False)
+    raw = reporter.out.getvalue()
+    reporter.close()
+    failure = next(line for line in raw.splitlines() if "failed" in line)
+    assert "\x1b[1;31mTrial train_abc_00001 failed: ValueError: no\x1b[0m" in failure
+    drawn = [line for line in raw.splitlines() if "train_abc_00000  RUNNING" in line]
+    assert len(drawn) == 2  # under the failure as it was, and then anew
+    assert all("\x1b[32mtrain_abc_00000" in line for line in drawn)
 
 
 @pytest.mark.parametrize("width", [40, 80, 120, 200])
@@ -463,6 +529,50 @@ def test_adding_a_column_keeps_the_usual_ones():
     reporter.add_metric_column("f1", "F1")
     assert reporter._metric_columns == {**DEFAULT_COLUMNS, "f1": "F1"}
     assert "f1" not in DEFAULT_COLUMNS
+
+
+def test_none_is_shown_and_what_is_missing_is_not():
+    trials = [make_trial(0, params={"act": None, "depth": 3}, loss=None), make_trial(1, params={"act": "relu"})]
+    trials[1].update_last_result({"loss": 0.5})
+    reporter = cli(metric="loss", mode="min")
+    reporter.report(trials, True)
+    text = output(reporter)
+    heads, first, second = [
+        line.split() for line in text.splitlines() if line.startswith("train_abc") or "act" in line
+    ][:3]
+    rows = sorted([first, second])
+    assert heads == ["trial", "status", "loc", "act", "depth", "loss"]
+    assert rows[0][3:] == ["None", "3", "None"]
+    assert rows[1][3:] == ["relu", "0.5"]
+    trials[0].update_last_result({"loss": 0.25})
+    reporter = cli(metric="loss", mode="min")
+    reporter.report(trials, True)
+    assert "train_abc_00000 with act=None, depth=3" in output(reporter)
+
+
+@pytest.mark.parametrize(
+    ("values", "cells"),
+    [
+        ([1, 0.9814814814], ["1.000000", "0.981481"]),
+        ([0.0672728123, 0.293373123, 0.00944408123], ["0.067273", "0.293373", "0.009444"]),
+        ([0.1, 0.01, 0.001], ["0.100", "0.010", "0.001"]),
+        ([1.0, 20.0], ["1", "20"]),
+        ([1, 20], ["1", "20"]),
+        ([12.3456789, 1234.5], ["12.346", "1234.500"]),
+        ([3.17147e-05, 0.25], ["3.17147e-05", "2.50000e-01"]),
+        ([1e-7, 3e-7], ["1e-07", "3e-07"]),
+        ([2.5e20, 0.5], ["2.5e+20", "5.0e-01"]),
+        ([0.5, math.nan, math.inf, None, True], ["0.5", "nan", "inf", "None", "True"]),
+        ([0.0, -0.25], ["0.00", "-0.25"]),
+        ([0.0], ["0"]),
+        ([math.nan], ["nan"]),
+        ([0.5, 10**400], ["0.5", str(10**400)]),
+        (["auto", 0.5, 0.25], ["auto", "0.5", "0.25"]),
+        ([], []),
+    ],
+)
+def test_the_numbers_of_a_column_have_one_precision(values, cells):
+    assert format_values(values) == cells
 
 
 def test_long_values_are_shortened():

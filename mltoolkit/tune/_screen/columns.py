@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mltoolkit.tune._screen.numbers import format_values
 from mltoolkit.tune._screen.state import lookup
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ __all__ = [
     "Table",
     "TableSettings",
     "duration",
-    "format_value",
     "infer_metrics",
     "shorten",
 ]
@@ -62,6 +62,8 @@ _AUTOMATIC = frozenset(
         "trial_log_path",
     }
 )
+
+_MISSING = object()  # what a trial does not have, unlike what it has as None
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,11 @@ class Table:
         ]
         parameters = _named(settings.parameter_columns) or _short_names(list(state.parameters))
         for position, (name, title) in enumerate(parameters.items()):
-            values = [trial.evaluated_params.get(name, lookup(trial.config, name)) for trial in trials]
+            values = [trial.evaluated_params.get(name, lookup(trial.config, name, _MISSING)) for trial in trials]
             self._add(title, values, rank=2 if position < 2 else 5)
         for name, title in self._metrics(state).items():
-            values = [lookup(trial.last_result, name) for trial in trials]
-            if settings.metric_columns is None and all(value is None for value in values):
+            values = [lookup(trial.last_result, name, _MISSING) for trial in trials]
+            if settings.metric_columns is None and all(value is None or value is _MISSING for value in values):
                 continue
             rank = {state.metric: 0, "training_iteration": 1, "time_total_s": 6}.get(name, 3)
             if name == "time_total_s":
@@ -146,8 +148,10 @@ class Table:
         return {**lead, **user, **rest}
 
     def _add(self, title: str, values: list[Any], rank: int) -> None:
-        cells = [shorten(format_value(value), self._settings.max_column_length) for value in values]
-        numeric = all(_is_number(cell) for cell in cells)
+        present = iter(format_values([value for value in values if value is not _MISSING]))
+        texts = ["" if value is _MISSING else next(present) for value in values]
+        cells = [shorten(text, self._settings.max_column_length) for text in texts]
+        numeric = all(cell in ("", "None") or _is_number(cell) for cell in cells)
         self.columns.append(Column(shorten(title, self._settings.max_column_length), cells, numeric, rank))
 
     def fit(self, width: int, gap: int) -> int:
@@ -193,26 +197,9 @@ def _short_names(names: list[str]) -> dict[str, str]:
     return {name: short if last.count(short) == 1 else name for name, short in zip(names, last, strict=True)}
 
 
-def format_value(value: Any) -> str:
-    """A value as a cell shows it.
-
-    Examples
-    --------
-    >>> [format_value(value) for value in (0.1 + 0.2, 1e-7, 10**12, True, None, [1, 2])]
-    ['0.3', '1e-07', '1000000000000', 'True', '', '[1, 2]']
-    """
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, type) or callable(value):
-        return str(getattr(value, "__name__", value))
-    return " ".join(str(value).split())
-
-
 def _is_number(cell: str) -> bool:
     try:
-        float(cell or 0)
+        float(cell)
     except ValueError:
         return False
     return True

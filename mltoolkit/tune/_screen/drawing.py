@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mltoolkit.tune._screen.columns import shorten
 from mltoolkit.tune._screen.view import final_lines
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from mltoolkit.tune._screen.columns import Column, Table
+    from mltoolkit.tune._screen.errors import ErrorGroup
     from mltoolkit.tune._screen.state import SweepState
     from mltoolkit.tune._screen.view import View
     from mltoolkit.tune.experiment.trial import Trial
@@ -20,11 +22,16 @@ __all__ = ["STYLES", "fitted_table", "print_errors", "print_final", "print_rows"
 
 STYLES = {"RUNNING": "green", "PAUSED": "yellow", "PENDING": "dim", "TERMINATED": "", "ERROR": "red"}
 _GAP = 2
+_SHORTEST = 40  # characters of an error that are shown in the narrowest window
 
 
 def print_text(console: Console, text: str, style: str = "") -> None:
     """Print text as it is: no markup, and no line ends that it does not have."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    from rich.text import Text
+
+    # The style is the text's own: one given to `print` would colour the live table as well, which is drawn
+    # again under what is printed.
+    console.print(Text(text, style), soft_wrap=True)
 
 
 def fitted_table(table: Table, width: int) -> tuple[list[Text], int]:
@@ -77,6 +84,17 @@ def print_errors(console: Console, view: View, state: SweepState) -> None:
             print_text(console, "\n".join(f"  {line}" for line in group.text.splitlines()))
 
 
+def _failure(group: ErrorGroup, width: int) -> str:
+    """One line about a failure; its traceback stands above."""
+    head = f"{group.first} failed: "
+    if group.count == 1:
+        return head + shorten(group.summary, max(width - len(head), _SHORTEST))
+    repeats = f" ({group.repeats()})"
+    if len(head) + len(group.summary) + len(repeats) > width:
+        repeats = f" ({group.repeats(named=False)})"
+    return head + shorten(group.summary, max(width - len(head) - len(repeats), _SHORTEST)) + repeats
+
+
 def print_final(console: Console, view: View, state: SweepState) -> None:
     """Print the last table, what failed, and the summary."""
     rows = state.final_rows(view.settings.max_progress_rows)
@@ -86,8 +104,7 @@ def print_final(console: Console, view: View, state: SweepState) -> None:
     console.print()
     groups = state.errors.all()
     for group in groups[: view.settings.max_error_rows]:
-        repeats = f" ({group.repeats()})" if group.count > 1 else ""
-        print_text(console, f"{group.first} failed: {group.summary}{repeats}", "red")
+        print_text(console, _failure(group, console.width), "red")
     if len(groups) > view.settings.max_error_rows:
         print_text(console, f"... {len(groups) - view.settings.max_error_rows} more kinds of errors", "red")
     for text in final_lines(state):

@@ -46,13 +46,14 @@ class ErrorGroup:
     count: int = 1
     others: list[str] = field(default_factory=list)
 
-    def repeats(self) -> str:
+    def repeats(self, *, named: bool = True) -> str:
         """``"3 more trials failed the same way: ..."``, or nothing if no other did."""
         if self.count == 1:
             return ""
         more = self.count - 1
+        text = f"{more} more trial{'s' if more > 1 else ''} failed the same way"
         names = ", ".join(self.others) + (", ..." if more > len(self.others) else "")
-        return f"{more} more trial{'s' if more > 1 else ''} failed the same way: {names}"
+        return f"{text}: {names}" if named else text
 
 
 class ErrorGroups:
@@ -148,7 +149,11 @@ def _summary(error: BaseException | None) -> str:
         return "error not recorded"
     remote = _remote(error)
     if remote:
-        lines = [line for line in remote.splitlines() if line and not line[0].isspace()]
-        return lines[-1].strip() if lines else type(error).__name__
+        lines = remote.splitlines()
+        # The line after the last frame: a message may go on over more lines.
+        frames = [i for i, line in enumerate(lines) if _LOCATION.match(line)]
+        after = lines[frames[-1] + 1 :] if frames else lines
+        unindented = [line.strip() for line in after if line and not line[0].isspace()]
+        return unindented[0 if frames else -1] if unindented else type(error).__name__
     message = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mltoolkit.tune._screen.columns import format_value
+from mltoolkit.tune._screen.numbers import format_value
 from mltoolkit.tune._screen.state import lookup
 from mltoolkit.tune._screen.view import parameters_text
 from mltoolkit.tune.callback import Callback

@@ -43,9 +43,7 @@ class PlainView(View):
         """Print a line if there is news."""
         self._news(state)
         if self.settings.tables:
-            for text in (f"{duration(state.elapsed_s)}  {progress_text(state)} ({counts_text(state)})", *info):
-                self._print(text)
-            print_rows(self._console, self, state.rows(self.settings.max_progress_rows), state)
+            self._table(state, info)
             return
         now = time.monotonic()
         if self._last_line is None:
@@ -76,6 +74,16 @@ class PlainView(View):
             self._started = True
             self._print(_start_line(state))
         print_errors(self._console, self, state)
+
+    def _table(self, state: SweepState, info: Sequence[str]) -> None:
+        rows = state.rows(self.settings.max_progress_rows)
+        if not rows:
+            return
+        self._print(f"{duration(state.elapsed_s)}  {progress_text(state)} ({counts_text(state)})")
+        if any(trial.last_result for trial in rows):  # before the first result they have nothing to say
+            for text in info:
+                self._print(text)
+        print_rows(self._console, self, rows, state)
 
     def _print(self, text: str) -> None:
         print_text(self._console, text)

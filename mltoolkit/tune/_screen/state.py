@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -141,8 +142,8 @@ class SweepState:
 
     @property
     def folder(self) -> str:
-        """Folder of the experiment, or nothing where there is no trial yet."""
-        return "" if self._last is None else str(self._last.experiment_path)
+        """Folder of the experiment, under the home directory from ``~``; nothing where there is no trial yet."""
+        return "" if self._last is None else _from_home(str(self._last.experiment_path))
 
     @property
     def elapsed_s(self) -> float:
@@ -184,13 +185,18 @@ class SweepState:
         return f"{hidden.total()} more trial{'s' if hidden.total() > 1 else ''} ({listed})"
 
 
-def lookup(values: Mapping[str, Any], name: str) -> Any:
-    """The entry under a name that may be nested: ``"eval/loss"``; None if there is none."""
+def lookup(values: Mapping[str, Any], name: str, default: Any = None) -> Any:
+    """The entry under a name that may be nested: ``"eval/loss"``; ``default`` if there is none."""
     if name in values:
         return values[name]
     head, _, rest = name.partition("/")
     below = values.get(head)
-    return lookup(below, rest) if rest and isinstance(below, Mapping) else None
+    return lookup(below, rest, default) if rest and isinstance(below, Mapping) else default
+
+
+def _from_home(path: str) -> str:
+    home = os.path.expanduser("~").rstrip(os.sep)
+    return f"~{path[len(home) :]}" if home and path.startswith(home + os.sep) else path
 
 
 def number(value: Any) -> float | None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mltoolkit.tune._screen.columns import Table, TableSettings, duration, format_value, shorten
+from mltoolkit.tune._screen.columns import Table, TableSettings, duration, shorten
+from mltoolkit.tune._screen.numbers import format_value
 from mltoolkit.tune._screen.state import SHOWN_ORDER, SweepState, lookup
 from mltoolkit.tune.experiment.trial import Trial
 
