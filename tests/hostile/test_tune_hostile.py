@@ -241,12 +241,12 @@ def test_a_full_disk_stops_the_sweep_and_leaves_it_to_be_gone_on_with(runtime, s
 
 
 def test_a_snapshot_or_definition_that_cannot_be_written_stops_the_sweep(sweep, monkeypatch):
-    from mltoolkit.tune.execution import _run, _snapshot
+    from mltoolkit.tune.execution import _definition, _snapshot
 
     def full(value, path):
         raise OSError(28, "No space left on device", str(path))
 
-    for module in (_snapshot, _run):
+    for module in (_snapshot, _definition):
         with monkeypatch.context() as patch:
             patch.setattr(module, "dump_pickle", full)
             with pytest.raises(StorageError, match="No space left"):

@@ -550,9 +550,11 @@ class TuneController:
         self._storage.note_result(trial, result)
         result["config"] = trial.config
         trial.update_last_result(result)
+        # Result and checkpoint are noted together: callbacks, which may take long or fail, come after both.
+        kept = outcome.checkpoint is not None and self._keep_checkpoint(trial, outcome.checkpoint)
         self._callbacks.on_trial_result(self._iteration, self._sweep.in_order, trial, result)
-        if outcome.checkpoint is not None:
-            self._take_checkpoint(trial, outcome.checkpoint)
+        if kept:
+            self._announce_checkpoint(trial)
         decision = self._sweep.judge(trial, result, self)
         if self._slot_of.get(trial.trial_id) is not slot:
             return  # the scheduler paused it itself
@@ -574,12 +576,20 @@ class TuneController:
             )
 
     def _take_checkpoint(self, trial: Trial, saved: SavedCheckpoint) -> None:
+        if self._keep_checkpoint(trial, saved):
+            self._announce_checkpoint(trial)
+
+    def _keep_checkpoint(self, trial: Trial, saved: SavedCheckpoint) -> bool:
+        """Note a checkpoint down; False if it has been lost."""
         try:
             self._storage.keep_checkpoint(trial, saved)
         except FilesLostError as error:
             # The result stands. If the host is gone, the next call says so and the trial goes on from an earlier one.
             logger.warning("A checkpoint of trial %s did not arrive: %s", trial, error)
-            return
+            return False
+        return True
+
+    def _announce_checkpoint(self, trial: Trial) -> None:
         checkpoint = trial.checkpoint
         assert checkpoint is not None
         self._callbacks.on_trial_save(self._iteration, self._sweep.in_order, trial)
@@ -752,9 +762,10 @@ class TuneController:
             self._storage.note_result(trial, result)
             result["config"] = trial.config
             trial.update_last_result(result)
+            kept = outcome.checkpoint is not None and self._keep_checkpoint(trial, outcome.checkpoint)
             self._callbacks.on_trial_result(self._iteration, self._sweep.in_order, trial, result)
-            if outcome.checkpoint is not None:
-                self._take_checkpoint(trial, outcome.checkpoint)
+            if kept:
+                self._announce_checkpoint(trial)
         if result is None or result.get("done"):
             self._end_trial(trial, "done")
             return
