@@ -89,10 +89,10 @@ def scalars_event(wall_time: float, step: int, scalars: Mapping[str, float], val
     return _record([(head, False), *parts])
 
 
-def summary_event(wall_time: float, values: Iterable[bytes]) -> bytes:
-    """The record of values that belong to no step."""
+def summary_event(wall_time: float, values: Iterable[bytes], *, recurs: bool = False) -> bytes:
+    """The record of values that belong to no step; ``recurs`` if the same ones come with other files again."""
     summary = b"".join(_field(1, value) for value in values)
-    return _record([(_double(1, wall_time) + _field(5, summary), False)])
+    return _record([(_double(1, wall_time), False), (_field(5, summary), recurs)])
 
 
 def _single(value: float) -> float:
@@ -140,9 +140,10 @@ def hparams_events(wall_time: float, params: Mapping[str, Any], metrics: Iterabl
     shown = b"".join(_field(5, _field(1, _field(2, tag))) for tag in metrics)
     status = 2 if failed else 1
     return [
-        summary_event(wall_time, [_plugin_value("experiment", 2, infos + shown)]),
+        # What there is, and how it ended, is the same for all trials of a sweep.
+        summary_event(wall_time, [_plugin_value("experiment", 2, infos + shown)], recurs=True),
         summary_event(wall_time, [_plugin_value("session_start_info", 3, values)]),
-        summary_event(wall_time, [_plugin_value("session_end_info", 4, _integer(1, status))]),
+        summary_event(wall_time, [_plugin_value("session_end_info", 4, _integer(1, status))], recurs=True),
     ]
 
 
