@@ -674,8 +674,8 @@ for trainable in (function, Steps):
 
 @pytest.mark.parametrize(
     ("init", "env"),
-    [("local_mode=True", {}), ("num_cpus=2", {"MLTOOLKIT_START": "spawn"}), ("num_cpus=1", {})],
-    ids=["local mode", "spawned processes", "one CPU"],
+    [("local_mode=True", {}), ("num_cpus=1", {"MLTOOLKIT_START": "spawn"})],
+    ids=["local mode", "spawned processes"],
 )
 def test_a_small_sweep_without_a_main_guard(tmp_path, init, env):
     out = run_script(SMALL % init, tmp_path, env=env).stdout
