@@ -498,3 +498,35 @@ def test_replaying_is_in_proportion_to_what_came_after_the_snapshot(tmp_path):
     calls.clear()
     tune.Tuner.restore(tmp_path / "exp").fit()
     assert calls == []
+
+
+def test_resources_that_a_scheduler_gave_are_kept(tmp_path):
+    class Growing(tune.schedulers.FIFOScheduler):
+        def on_trial_result(self, controller, trial, result):
+            if result["training_iteration"] != 1:
+                return self.CONTINUE
+            controller.reset_trial(trial, trial.config, resources=tune.PlacementGroupFactory([{"CPU": 2}]))
+            return self.NOOP
+
+    class Steps(tune.Trainable):
+        def step(self):
+            return {"cpus": self.trial_resources.required_resources["CPU"]}
+
+        def save_checkpoint(self, folder):
+            return {}
+
+        def load_checkpoint(self, state):
+            pass
+
+    config = tune.RunConfig(
+        name="exp",
+        storage_path=str(tmp_path),
+        verbose=0,
+        stop={"training_iteration": 4},
+        callbacks=[Fuse(tmp_path / "fuse", 3)],
+        checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
+    )
+    with pytest.raises(tune.TuneError, match="fuse"):
+        tune.Tuner(Steps, tune_config=tune.TuneConfig(scheduler=Growing()), run_config=config).fit()
+    result = tune.Tuner.restore(tmp_path / "exp").fit()[0]
+    assert [r["cpus"] for r in read_results(tmp_path / "exp")[result.metrics["trial_id"]]] == [1, 2, 2, 2]

@@ -91,12 +91,14 @@ class TrialStorage:
         self.journal.append("wait", trial_id=trial.trial_id, status=status)
 
     def note_reset(self, trial: Trial) -> None:
-        """A trial has another configuration from now on."""
+        """A trial has another configuration, or other resources, from now on."""
+        resources = trial.placement_group_factory
         self.journal.append(
             "reset",
             trial_id=trial.trial_id,
             experiment_tag=trial.experiment_tag,
             evaluated_params=trial.evaluated_params,
+            resources=None if resources is None else [resources.bundles, resources.strategy],
             **encode_config(trial.config),
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 from mltoolkit.train import Checkpoint
 from mltoolkit.tune.error import TuneError
 from mltoolkit.tune.execution.journal import decode_config, read_events
+from mltoolkit.tune.execution.placement_groups import PlacementGroupFactory
 from mltoolkit.tune.experiment.trial import Trial
 
 __all__ = ["apply_event", "load_trials", "read_results", "trial_from_event"]
@@ -90,6 +91,8 @@ def apply_event(trial: Trial, event: dict[str, Any], *, trusted: bool = False) -
         trial.config = decode_config(event, trusted=trusted)
         trial.experiment_tag = event["experiment_tag"]
         trial.evaluated_params = event["evaluated_params"]
+        if event.get("resources"):
+            trial.placement_group_factory = PlacementGroupFactory(*event["resources"])
     elif kind == "wait":
         trial.status = event["status"]
     elif kind == "failure":

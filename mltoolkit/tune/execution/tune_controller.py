@@ -421,7 +421,8 @@ class TuneController:
         return f"{name}_{trial.trial_id}" if taken else name
 
     def _resources_of(self, trial: Trial) -> PlacementGroupFactory:
-        known = self._resources.get(trial.trial_id)
+        # Those of a restored trial may have been changed by a scheduler.
+        known = self._resources.get(trial.trial_id) or trial.placement_group_factory
         if known is None:
             asked = self._settings.resources
             if callable(asked):
