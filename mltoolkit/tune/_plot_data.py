@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,26 @@ from mltoolkit.tune.logger._values import flatten
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LABEL_LENGTH", "PlottedTrial", "Scale", "Sweep", "category", "is_log_like", "is_number", "load"]
+__all__ = [
+    "LABEL_LENGTH",
+    "MISSING",
+    "PlottedTrial",
+    "Scale",
+    "Sweep",
+    "category",
+    "is_log_like",
+    "is_number",
+    "load",
+    "log_marks",
+    "tick_label",
+]
 
 LABEL_LENGTH = 24
 _LOG_RATIO = 30.0
 _FEW = 6  # so many numbers are all marked
+_MANY = 12  # so many values are no choices any more
+_APART = 0.055  # marks of an axis, as a share of it
+MISSING = object()  # a parameter that a trial does not have, unlike one that is None
 
 
 @dataclass(frozen=True)
@@ -28,7 +44,10 @@ class PlottedTrial:
 
     Attributes
     ----------
+    key : str
+        Its id.
     name : str
+        As tables show it.
     params : dict of str to object
         Flat.
     value : float or None
@@ -37,6 +56,7 @@ class PlottedTrial:
         All results.
     """
 
+    key: str
     name: str
     params: dict[str, Any]
     value: float | None
@@ -64,6 +84,22 @@ class Sweep:
         with_value = [trial for trial in self.trials if trial.value is not None and math.isfinite(trial.value)]
         return sorted(with_value, key=lambda trial: trial.value or 0.0, reverse=self.mode == "min")
 
+    @property
+    def best(self) -> PlottedTrial:
+        """The trial whose last value is the best one."""
+        return self.finished[-1]
+
+    def is_log(self, values: Sequence[float]) -> bool:
+        """Whether values of the metric belong on a logarithmic axis.
+
+        Of a metric to be minimised the good values are the small ones, which a linear axis would press together
+        whatever the others are.
+        """
+        if self.mode == "max":
+            return is_log_like(values)
+        finite = [value for value in values if math.isfinite(value)]
+        return len(finite) > 1 and min(finite) > 0 and max(finite) >= _LOG_RATIO * min(finite)
+
     def varied(self, names: Sequence[str] | None) -> list[str]:
         """The parameters that differ between trials, or those in ``names``.
 
@@ -78,7 +114,7 @@ class Sweep:
             if unknown:
                 raise ValueError(f"No parameter is called {unknown[0]!r}. There are: {', '.join(known) or 'none'}.")
             return list(names)
-        varied = [name for name in known if len({repr(trial.params.get(name)) for trial in self.trials}) > 1]
+        varied = [name for name in known if len({repr(trial.params.get(name, MISSING)) for trial in self.trials}) > 1]
         if not varied:
             raise ValueError("The trials do not differ in any parameter.")
         return varied
@@ -104,7 +140,9 @@ def load(results: Any, metric: str | None, mode: str | None) -> Sweep:
     if hasattr(results, "trial_dataframes"):
         frames = results.trial_dataframes
         trials = [
-            _trial(trial.trial_id, trial.config, trial.last_result, frames.get(trial.trial_id), metric)
+            _trial(
+                trial.trial_id, trial.trial_name, trial.config, trial.last_result, frames.get(trial.trial_id), metric
+            )
             for trial in results.trials
         ]
     else:
@@ -112,21 +150,28 @@ def load(results: Any, metric: str | None, mode: str | None) -> Sweep:
             items = list(results)
         except TypeError:
             raise TypeError(f"Plots take a ResultGrid or an ExperimentAnalysis, got {results!r}.") from None
-        trials = [
-            _trial(
-                str((item.metrics or {}).get("trial_id", i)), item.config, item.metrics, item.metrics_dataframe, metric
-            )
-            for i, item in enumerate(items)
-        ]
-    if all(trial.value is None for trial in trials):
-        raise ValueError(f"None of the {len(trials)} trials has reported the metric {metric!r} as a number.")
-    return Sweep(trials, metric, mode or "min")
+        names = {trial.trial_id: trial.trial_name for trial in getattr(analysis, "trials", ())}
+        trials = []
+        for i, item in enumerate(items):
+            key = str((item.metrics or {}).get("trial_id", i))
+            name = names.get(key) or _name_of_folder(item.path, key)
+            trials.append(_trial(key, name, item.config, item.metrics, item.metrics_dataframe, metric))
+    sweep = Sweep(trials, metric, mode or "min")
+    if not sweep.finished:
+        raise ValueError(f"None of the {len(trials)} trials has reported the metric {metric!r} as a finite number.")
+    return sweep
 
 
-def _trial(name: str, config: Any, last: Any, history: pd.DataFrame | None, metric: str) -> PlottedTrial:
+def _name_of_folder(path: Any, key: str) -> str:
+    """The name of a trial, with which that of its folder begins."""
+    name, found, _ = os.path.basename(str(path or "")).partition(key)
+    return name + key if found else key
+
+
+def _trial(key: str, name: str, config: Any, last: Any, history: pd.DataFrame | None, metric: str) -> PlottedTrial:
     last = last or {}
     value = number(lookup(last, metric))
-    return PlottedTrial(name, flatten(config or last.get("config") or {}), value, history)
+    return PlottedTrial(key, name, flatten(config or last.get("config") or {}), value, history)
 
 
 def is_log_like(values: Sequence[float]) -> bool:
@@ -144,18 +189,57 @@ def is_log_like(values: Sequence[float]) -> bool:
     return (median - ordered[0]) / (ordered[-1] - ordered[0]) < 0.25
 
 
-class Scale:
-    """One axis of parallel coordinates: where a value lies between 0 and 1."""
+def log_marks(low: float, high: float) -> list[float]:
+    """Where a logarithmic axis is marked: at its ends, and at round numbers between them.
 
-    def __init__(self, values: list[Any]) -> None:
+    Examples
+    --------
+    >>> log_marks(0.03, 7.0)
+    [0.03, 0.1, 1.0, 7.0]
+    >>> log_marks(1e-4, 0.1)
+    [0.0001, 0.001, 0.01, 0.1]
+    """
+    start, length = math.log10(low), math.log10(high / low)
+    powers = range(math.floor(start), math.ceil(start + length) + 1)
+    inner: list[float] = []
+    for steps in ((1,), (1, 3), (1, 2, 5)):
+        candidates = [float(f"{step}e{power}") for power in powers for step in steps]
+        inner = [mark for mark in candidates if _APART < math.log10(mark / low) / length < 1 - _APART]
+        if len(inner) > 1:
+            break
+    return [low, *inner[:: math.ceil(len(inner) / _FEW) or 1], high]
+
+
+def tick_label(value: float) -> str:
+    """A number at an axis, in three significant digits."""
+    return format_value(float(f"{value:.3g}"))
+
+
+class Scale:
+    """One axis of parallel coordinates: where a value lies between 0 and 1.
+
+    Parameters
+    ----------
+    values : list of object
+        ``MISSING`` where a trial has none.
+    log : bool, default=None
+        By default where numbers spread as `loguniform` draws them.
+    """
+
+    def __init__(self, values: list[Any], log: bool | None = None) -> None:
         numbers = [value for value in values if is_number(value)]
-        present = [value for value in values if value is not None]
+        present = [value for value in values if value is not MISSING]
         self.categories: list[str] = []
         self.log = False
-        if len(numbers) < len(present) or not numbers:
-            self.categories = sorted({category(value) for value in values})
+        others = {category(value) for value in present if not is_number(value)}
+        few = len({category(value) for value in values}) <= _MANY
+        if not numbers or (others - {"None"}) or (others and few):
+            # Choices among numbers go by their size, and what is none comes last.
+            ordered = [*sorted(numbers), *sorted(filter(_is_choice, values), key=category), None, MISSING]
+            known = {category(value) for value in values}
+            self.categories = [text for text in dict.fromkeys(map(category, ordered)) if text in known]
             return
-        self.log = is_log_like(numbers)
+        self.log = is_log_like(numbers) if log is None else log
         self.low, self.high = self._scaled(min(numbers)), self._scaled(max(numbers))
         self.marked = sorted(set(numbers)) if len(set(numbers)) <= _FEW else self._marks()
 
@@ -166,7 +250,7 @@ class Scale:
         """From 0 to 1; categories are spread evenly, numbers that are missing lie below."""
         if self.categories:
             return (self.categories.index(category(value)) + 0.5) / len(self.categories)
-        if value is None:
+        if not is_number(value):
             return -0.03
         if self.high == self.low:
             return 0.5
@@ -180,12 +264,13 @@ class Scale:
                 for i, text in enumerate(self.categories)
             ]
         return [
-            (f"{value:.3g}" if isinstance(value, float) else str(value), self.position(value)) for value in self.marked
+            (tick_label(value) if isinstance(value, float) else str(value), self.position(value))
+            for value in self.marked
         ]
 
     def _marks(self) -> list[float]:
         if self.log:
-            return [10.0**power for power in range(math.ceil(self.low), math.floor(self.high) + 1)]
+            return log_marks(10.0**self.low, 10.0**self.high)
         return [self.low + share * (self.high - self.low) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
 
 
@@ -194,6 +279,10 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _is_choice(value: Any) -> bool:
+    return not (is_number(value) or value is None or value is MISSING)
+
+
 def category(value: Any) -> str:
     """A choice as text."""
-    return "none" if value is None else format_value(value)
+    return "(not set)" if value is MISSING else format_value(value)

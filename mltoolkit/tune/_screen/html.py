@@ -38,7 +38,8 @@ _STYLE = """
 .mltk-tune th {font-weight: 600; border-bottom: 1px solid rgba(128, 128, 128, 0.5)}
 .mltk-tune th, .mltk-tune td {padding: 0.15em 1.2em 0.15em 0; white-space: nowrap; background: transparent; text-align: left}
 .mltk-tune th.num, .mltk-tune td.num {text-align: right}
-.mltk-tune td.num, .mltk-tune td.name {font-family: monospace}
+.mltk-tune td.num {font-variant-numeric: tabular-nums}
+.mltk-tune td.name {font-family: monospace, monospace}
 .mltk-tune pre {margin: 0.2em 0 0.6em 0; padding: 0.5em; overflow: auto; max-height: 20em; font-size: 0.9em;
   background: rgba(128, 128, 128, 0.12); color: inherit}
 </style>

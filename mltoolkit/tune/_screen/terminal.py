@@ -109,8 +109,13 @@ class TerminalView(View):
         line = RichTable.grid(padding=(0, 2, 0, 0))
         elapsed = Text(duration(state.elapsed_s), style="dim")
         if state.total:
-            styles = {"complete_style": "green", "finished_style": "green"}  # its own is as red as a failure
-            bar = ProgressBar(total=state.total, completed=state.finished, width=_BAR_WIDTH, **styles)
+            bar = ProgressBar(
+                total=state.total,
+                completed=state.finished,
+                width=_BAR_WIDTH,
+                complete_style="green",  # rich's own is as red as a failure
+                finished_style="green",
+            )
             line.add_row(bar, f"{state.finished}/{state.total} trials", elapsed)
         else:
             line.add_row(f"{state.finished} trials finished", elapsed)
