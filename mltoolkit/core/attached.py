@@ -341,7 +341,12 @@ class AttachedSession:
             source = self.head.nodes.get(segment.node_id)
         if source is None:
             raise ObjectLostError(os.path.basename(segment.path), "Its node is gone.")
-        data = self.client.sync(self._read_remote, source.worker, segment)
+        try:
+            data = self.client.sync(self._read_remote, source.worker, segment)
+        except OSError as error:  # Dask's closed comms are among them
+            raise ObjectLostError(
+                os.path.basename(segment.path), f"Its node, {source.worker}, went away while it was read: {error}"
+            ) from error
         view = memoryview(data)
         made = self.head.store.write(
             new_id().hex(), [view[offset : offset + length] for offset, length in segment.spans]

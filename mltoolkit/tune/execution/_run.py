@@ -142,7 +142,7 @@ def _resume(sweep: Sweep, storage: TrialStorage, resume: ResumeConfig) -> None:
         elif choice == "skip":
             sweep.owed.append((trial, "sweep"))
         if choice == "restart":
-            trial.checkpoints = []
+            storage.forget_checkpoints(trial)
 
 
 def _raise_if_failed(trials: list[Trial], folder: Path) -> None:

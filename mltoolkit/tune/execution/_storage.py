@@ -141,6 +141,12 @@ class TrialStorage:
         self.journal.append("checkpoint", trial_id=trial.trial_id, name=saved.name)
         self._add(trial, saved.name, trial.last_result)
 
+    def forget_checkpoints(self, trial: Trial) -> None:
+        """Let a trial begin anew: its checkpoints stay on disk, but it does not go on from them."""
+        for checkpoint, _ in list(trial.checkpoints):
+            self.journal.append("removed", trial_id=trial.trial_id, name=os.path.basename(checkpoint.path))
+            trial.drop_checkpoint(checkpoint.path)
+
     def adopt_checkpoint(self, trial: Trial, checkpoint: Checkpoint, metrics: dict[str, Any]) -> None:
         """Give a trial a copy of a checkpoint from elsewhere, with the result that belongs to it."""
         name = f"checkpoint_{self.next_checkpoint_index(trial):06d}"
