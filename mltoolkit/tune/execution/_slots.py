@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -20,7 +21,10 @@ from mltoolkit.util.scheduling_strategies import PlacementGroupSchedulingStrateg
 
 __all__ = ["Slot", "SlotPool"]
 
+logger = logging.getLogger(__name__)
+
 _TOTALS_FOR_S = 1.0
+_WARN_S = 30.0
 
 
 class Slot:
@@ -76,6 +80,8 @@ class SlotPool:
         """What the slots hold: kept up to date rather than summed, since each result asks for it."""
         self._totals: dict[str, float] = {}
         self._totals_until = 0.0
+        self._starved_since = time.monotonic()
+        self._warned = False
         # A class of the trainable's name: what trials print is shown under it.
         self._actor_class = mltoolkit.remote(type(name, (TrialActor,), {"__doc__": TrialActor.__doc__}))
         self.limit: int | None = None
@@ -121,6 +127,23 @@ class SlotPool:
             self._totals = mltoolkit.cluster_resources()
             self._totals_until = time.monotonic() + _TOTALS_FOR_S
         return self._totals
+
+    def warn_if_starved(self) -> None:
+        """Say once what all trials wait for, when others have held it for long."""
+        waiting = [slot for slot in self._slots if slot.info is None and slot.trial is not None]
+        now = time.monotonic()
+        if len(waiting) < len(self._slots) or not waiting:
+            self._starved_since = now
+        elif now - self._starved_since > _WARN_S and not self._warned:
+            self._warned = True
+            logger.warning(
+                "No trial could start for %d s: each asks for %s, and of %s others hold all but %s. "
+                "Trials start as soon as that changes.",
+                _WARN_S,
+                waiting[0].resources.required_resources,
+                self.totals(),
+                mltoolkit.available_resources(),
+            )
 
     def open(self, resources: PlacementGroupFactory) -> Slot:
         """Ask for a process."""

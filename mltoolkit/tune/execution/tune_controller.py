@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import mltoolkit
@@ -16,6 +14,7 @@ from mltoolkit.train import Checkpoint
 from mltoolkit.tune.callback import CallbackList
 from mltoolkit.tune.context import TuneContext
 from mltoolkit.tune.error import MissingMetricError, StorageError, TuneError
+from mltoolkit.tune.execution._calls import PendingCalls
 from mltoolkit.tune.execution._checkpoint_io import FilesLostError, PackedFolder, StorageMarker, pack
 from mltoolkit.tune.execution._interrupt import InterruptGuard
 from mltoolkit.tune.execution._messages import Assignment, Outcome, SavedCheckpoint, SlotInfo
@@ -24,13 +23,12 @@ from mltoolkit.tune.execution._slots import Slot, SlotPool
 from mltoolkit.tune.execution._snapshot import SnapshotWriter
 from mltoolkit.tune.execution._storage import TrialStorage
 from mltoolkit.tune.execution._sweep import DONE, Action, Sweep
+from mltoolkit.tune.execution._trial_factory import TrialFactory
 from mltoolkit.tune.execution.placement_groups import PlacementGroupFactory
-from mltoolkit.tune.experiment.naming import dirname_of, tag_of
 from mltoolkit.tune.experiment.trial import Trial
 from mltoolkit.tune.progress_reporter import ProgressReporter
 from mltoolkit.tune.result import EPISODES_TOTAL, TIME_TOTAL_S, TIMESTEPS_TOTAL, TRAINING_ITERATION
 from mltoolkit.tune.schedulers.trial_scheduler import FIFOScheduler, TrialScheduler
-from mltoolkit.tune.trainable.util import resources_of
 
 __all__ = ["TuneController"]
 
@@ -39,7 +37,6 @@ logger = logging.getLogger(__name__)
 _POLL_S = 0.2
 _DRAIN_S = 5.0
 _END_S = 30.0
-_WARN_S = 30.0
 _NODE_LOSSES = 3
 _PROGRESS = (TRAINING_ITERATION, TIME_TOTAL_S, TIMESTEPS_TOTAL, EPISODES_TOTAL)
 
@@ -78,23 +75,18 @@ class TuneController:
         self._marker = StorageMarker.create(settings.experiment_path)
         self._slots = SlotPool(self._marker, settings.trainable_name)
         self._slot_of: dict[str, Slot] = {}
-        self._pending: dict[mltoolkit.ObjectRef, tuple[Slot, Callable[[Slot, mltoolkit.ObjectRef], None], float]] = {}
+        self._calls = PendingCalls()
         self._trainable = mltoolkit.put(settings.trainable)
         self._is_class = isinstance(settings.trainable, type)
         self._reuse = settings.reuse_actors if settings.reuse_actors is not None else not self._is_class
-        # New trials of a restored sweep are named like those that are there.
-        self._prefix = next((t.trial_id.partition("_")[0] for t in sweep.in_order), uuid.uuid4().hex[:5])
+        self._factory = TrialFactory(settings, sweep.in_order)
         self._iteration = 0
-        self._next_index = 1 + max((t.index for t in sweep.trials.values()), default=-1)
         self._clearing: set[Slot] = set()
         """Slots whose trial is being ended, and which the next one will have."""
         self._resets: set[str] = set()
         self._stops: set[str] = set()
         self._pauses: set[str] = set()
         self._lost_nodes: dict[str, int] = {}
-        self._resources: dict[str, PlacementGroupFactory] = {}
-        self._waiting_since = time.monotonic()
-        self._warned = False
         self._failed_fast: Trial | None = None
         self.interrupted = False
 
@@ -174,7 +166,6 @@ class TuneController:
             metrics = next((m for c, m in donor.checkpoints if c == checkpoint), {}) if donor else {}
             self._storage.adopt_checkpoint(trial, checkpoint, metrics)
         if resources is not None:
-            self._resources[trial.trial_id] = resources
             trial.placement_group_factory = resources
         trial.config = config
         if tag is not None:
@@ -254,14 +245,14 @@ class TuneController:
             return False
         self._callbacks.on_step_begin(self._iteration, self._sweep.in_order)
         self._fill()
-        if not self._pending and self._sweep.live:
+        if not self._calls and self._sweep.live:
             self._settings.scheduler.on_stall(self)
             self._fill()
-        if not self._pending and self._is_over():
+        if not self._calls and self._is_over():
             return False
         self._report()
-        for ref in self._ready():
-            self._handle(ref)
+        for call in self._calls.wait(_POLL_S):
+            call.react(call.slot, call.ref)
             if guard.requested:
                 break
         self._check_deadlines()
@@ -285,48 +276,10 @@ class TuneController:
             )
         return True
 
-    def _ready(self) -> list[mltoolkit.ObjectRef]:
-        """The calls that have returned, waiting a moment for the first."""
-        refs = list(self._pending)
-        if not refs:
-            return []
-        ready, others = mltoolkit.wait(refs, num_returns=1, timeout=_POLL_S)
-        if ready and others:
-            ready += mltoolkit.wait(others, num_returns=len(others), timeout=0)[0]
-        return ready
-
-    def _handle(self, ref: mltoolkit.ObjectRef) -> None:
-        entry = self._pending.pop(ref, None)
-        if entry is not None:  # else its slot was closed by what was handled just before
-            slot, react, _ = entry
-            react(slot, ref)
-
-    def _expect(
-        self,
-        slot: Slot,
-        ref: mltoolkit.ObjectRef,
-        react: Callable[[Slot, mltoolkit.ObjectRef], None],
-        timeout: float = float("inf"),
-    ) -> None:
-        self._pending[ref] = (slot, react, time.monotonic() + timeout)
-
     def _check_deadlines(self) -> None:
-        now = time.monotonic()
-        for slot in [slot for slot, _, deadline in self._pending.values() if deadline < now]:
+        for slot in self._calls.overdue():
             self._close(slot)
-        waiting = [slot for slot in self._slots if slot.trial is not None and slot.info is None]
-        if len(waiting) < len(self._slots) or not waiting:
-            self._waiting_since = now
-        elif now - self._waiting_since > _WARN_S and not self._warned:
-            self._warned = True
-            logger.warning(
-                "No trial could start for %d s: each asks for %s, and of %s others hold all but %s. "
-                "Trials start as soon as that changes.",
-                _WARN_S,
-                waiting[0].resources.required_resources,
-                self._slots.totals(),
-                mltoolkit.available_resources(),
-            )
+        self._slots.warn_if_starved()
 
     def _report(self, done: bool = False) -> None:
         trials = self._sweep.in_order
@@ -374,67 +327,26 @@ class TuneController:
         if any(slot.is_idle for slot in self._slots) or not self._sweep.trials:
             return True
         last = next(reversed(self._sweep.trials.values()))
-        return self._slots.has_room(self._resources_of(last))
+        return self._slots.has_room(self._factory.resources_of(last))
 
     def _create_trial(self) -> bool:
-        settings = self._settings
-        if settings.search_alg.is_finished():
+        search = self._settings.search_alg
+        if search.is_finished():
             return False
-        trial_id = f"{self._prefix}_{self._next_index:05d}"
-        suggestion = settings.search_alg.next_suggestion(trial_id)
+        suggestion = search.next_suggestion(self._factory.next_id)
         if suggestion is None:
             return False
-        index = self._next_index
-        self._next_index += 1
-        trial = Trial(
-            trial_id=trial_id,
-            trainable_name=settings.trainable_name,
-            config=suggestion.config,
-            index=index,
-            evaluated_params=suggestion.evaluated_params,
-            experiment_tag=tag_of(index, suggestion.evaluated_params),
-            experiment_path=settings.experiment_path,
-            seed=None if settings.seed is None else _trial_seed(settings.seed, index),
-        )
-        if settings.trial_name_creator is not None:
-            trial.custom_name = settings.trial_name_creator(trial)
-        trial.dirname = self._dirname_of(trial)
-        self._resources_of(trial)
+        trial = self._factory.make(suggestion)
+        self._factory.resources_of(trial)
         self._storage.note_created(trial)
-        if settings.restore_from is not None:
-            self._storage.adopt_checkpoint(trial, Checkpoint.from_directory(settings.restore_from), {})
+        if self._settings.restore_from is not None:
+            self._storage.adopt_checkpoint(trial, Checkpoint.from_directory(self._settings.restore_from), {})
         self._sweep.add(trial, self)
         return True
 
-    def _dirname_of(self, trial: Trial) -> str:
-        creator = self._settings.trial_dirname_creator
-        if creator is None:
-            return dirname_of(trial)
-        name = creator(trial)
-        if not isinstance(name, str) or not name or os.path.isabs(name) or ".." in name.split(os.sep):
-            raise ValueError(
-                f"`trial_dirname_creator` must return the name of a folder within the experiment's, got {name!r} for "
-                f"trial {trial}."
-            )
-        # Two trials in one folder would overwrite each other's results and checkpoints.
-        taken = os.path.exists(os.path.join(trial.experiment_path, name))
-        return f"{name}_{trial.trial_id}" if taken else name
-
-    def _resources_of(self, trial: Trial) -> PlacementGroupFactory:
-        # Those of a restored trial may have been changed by a scheduler.
-        known = self._resources.get(trial.trial_id) or trial.placement_group_factory
-        if known is None:
-            asked = self._settings.resources
-            if callable(asked):
-                asked = asked(trial.config)
-            known = asked or resources_of(self._settings.trainable, trial.config)
-            known = known or PlacementGroupFactory([{"CPU": 1}])
-            self._resources[trial.trial_id] = trial.placement_group_factory = known
-        return known
-
     def _place(self, trial: Trial) -> bool:
         """Put a trial into a slot; False if there is no room."""
-        resources = self._resources_of(trial)
+        resources = self._factory.resources_of(trial)
         slot = self._slots.idle(resources)
         if slot is None and any(slot.resources == resources for slot in self._clearing):
             return False  # it will be there in a moment
@@ -453,7 +365,7 @@ class TuneController:
             slot.trial = trial
             self._slot_of[trial.trial_id] = slot
             hello = slot.actor.hello.remote()
-            self._expect(slot, hello, self._on_hello)
+            self._calls.add(slot, hello, self._on_hello)
             # Local mode answers at once, from the driver itself, which can be one trial's process at a time.
             if len(self._slots) == 1 and mltoolkit.wait([hello], timeout=0)[0] and _is_here(hello):
                 self._slots.limit = 1
@@ -508,7 +420,7 @@ class TuneController:
             change_directory=settings.change_directory,
             reuse=self._reuse,
         )
-        self._expect(slot, slot.actor.begin.remote(task), self._on_outcome)
+        self._calls.add(slot, slot.actor.begin.remote(task), self._on_outcome)
         slot.at_rest = False
         self._callbacks.on_trial_start(self._iteration, self._sweep.in_order, trial)
         if checkpoint is not None:
@@ -547,15 +459,7 @@ class TuneController:
             self._sweep.check_final(trial)
             self._end_trial(trial, "done", returned=outcome.returned)
             return
-        result["experiment_tag"] = trial.experiment_tag
-        self._storage.note_result(trial, result)
-        result["config"] = trial.config
-        trial.update_last_result(result)
-        # Result and checkpoint are noted together: callbacks, which may take long or fail, come after both.
-        kept = outcome.checkpoint is not None and self._keep_checkpoint(trial, outcome.checkpoint)
-        self._callbacks.on_trial_result(self._iteration, self._sweep.in_order, trial, result)
-        if kept:
-            self._announce_checkpoint(trial)
+        self._record(trial, result, outcome.checkpoint)
         decision = self._sweep.judge(trial, result, self)
         if self._slot_of.get(trial.trial_id) is not slot:
             return  # the scheduler paused it itself
@@ -569,12 +473,24 @@ class TuneController:
             self._restart(slot, trial)
         elif decision in (TrialScheduler.CONTINUE, TrialScheduler.NOOP):
             slot.at_rest = False
-            self._expect(slot, slot.actor.advance.remote(), self._on_outcome)
+            self._calls.add(slot, slot.actor.advance.remote(), self._on_outcome)
         else:
             raise TuneError(
                 f"{type(self._settings.scheduler).__name__}.on_trial_result returned {decision!r}; allowed are "
                 "TrialScheduler.CONTINUE, PAUSE, STOP and NOOP."
             )
+
+    def _record(self, trial: Trial, result: dict[str, Any], saved: SavedCheckpoint | None) -> None:
+        """Write down what a trial reported, and show it to callbacks."""
+        result["experiment_tag"] = trial.experiment_tag
+        self._storage.note_result(trial, result)
+        result["config"] = trial.config
+        trial.update_last_result(result)
+        # Result and checkpoint are noted together: callbacks, which may take long or fail, come after both.
+        kept = saved is not None and self._keep_checkpoint(trial, saved)
+        self._callbacks.on_trial_result(self._iteration, self._sweep.in_order, trial, result)
+        if kept:
+            self._announce_checkpoint(trial)
 
     def _take_checkpoint(self, trial: Trial, saved: SavedCheckpoint) -> None:
         if self._keep_checkpoint(trial, saved):
@@ -599,7 +515,7 @@ class TuneController:
     def _restart(self, slot: Slot, trial: Trial) -> None:
         """Go on with the configuration that a scheduler gave, in the same process where that may be."""
         self._resets.discard(trial.trial_id)
-        if slot.resources == self._resources_of(trial) and (self._reuse or not self._is_class):
+        if slot.resources == self._factory.resources_of(trial) and (self._reuse or not self._is_class):
             self._begin(slot, trial)
         else:
             self._put_off(trial, Trial.PENDING)
@@ -629,7 +545,6 @@ class TuneController:
         trial.status = status
         trial.end_time = time.time()
         self._free(trial, finished=reason == "done" and returned)
-        self._resources.pop(trial.trial_id, None)
         if reason == "error":
             self._callbacks.on_trial_error(self._iteration, self._sweep.in_order, trial)
         else:
@@ -665,11 +580,10 @@ class TuneController:
             else:
                 self._close(slot)
 
-        self._expect(slot, slot.actor.end.remote(), ended, _END_S)
+        self._calls.add(slot, slot.actor.end.remote(), ended, _END_S)
 
     def _close(self, slot: Slot) -> None:
-        for ref in [ref for ref, (owner, _, _) in self._pending.items() if owner is slot]:
-            del self._pending[ref]
+        self._calls.drop(slot)
         if slot.trial is not None:
             self._slot_of.pop(slot.trial.trial_id, None)
             slot.trial = None
@@ -727,15 +641,14 @@ class TuneController:
         for trial in [t for t in self._sweep.live.values() if t.trial_id not in self._slot_of]:
             self._leave(trial)
         try:
-            while self._pending and time.monotonic() < deadline:
-                for ref in self._ready():
-                    slot, react, _ = self._pending.pop(ref)
-                    if react == self._on_outcome:
-                        self._take_last(slot, ref)
-                    elif slot.trial is not None:
-                        self._close(slot)
+            while self._calls and time.monotonic() < deadline:
+                for call in self._calls.wait(_POLL_S):
+                    if call.react == self._on_outcome:
+                        self._take_last(call.slot, call.ref)
+                    elif call.slot.trial is not None:
+                        self._close(call.slot)
                     else:
-                        react(slot, ref)
+                        call.react(call.slot, call.ref)
                 for slot in [s for s in self._slots if s.trial is not None and s.info is None]:
                     trial = slot.trial
                     self._close(slot)
@@ -759,14 +672,7 @@ class TuneController:
         slot.at_rest = True
         result = outcome.result
         if result is not None:
-            result["experiment_tag"] = trial.experiment_tag
-            self._storage.note_result(trial, result)
-            result["config"] = trial.config
-            trial.update_last_result(result)
-            kept = outcome.checkpoint is not None and self._keep_checkpoint(trial, outcome.checkpoint)
-            self._callbacks.on_trial_result(self._iteration, self._sweep.in_order, trial, result)
-            if kept:
-                self._announce_checkpoint(trial)
+            self._record(trial, result, outcome.checkpoint)
         if result is None or result.get("done"):
             self._end_trial(trial, "done")
             return
@@ -794,8 +700,3 @@ def _is_here(hello: mltoolkit.ObjectRef) -> bool:
         return bool(mltoolkit.get(hello).pid == os.getpid())
     except exceptions.RayError:
         return False  # whoever waits for it gets the error
-
-
-def _trial_seed(seed: int, index: int) -> int:
-    """A seed of its own for each trial, the same in each run of the sweep and whatever the concurrency."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:4], "little")
