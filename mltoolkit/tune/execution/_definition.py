@@ -8,6 +8,7 @@ import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import cloudpickle
 
@@ -16,6 +17,9 @@ from mltoolkit.train._trust import dump_pickle, load_pickle
 from mltoolkit.tune.error import StorageError, TuneError
 from mltoolkit.tune.execution._build import as_space, as_trainable
 from mltoolkit.tune.execution.journal import FILE_NAME
+from mltoolkit.tune.schedulers.trial_scheduler import TrialScheduler
+from mltoolkit.tune.search import SearchAlgorithm, Searcher
+from mltoolkit.tune.stopper import Stopper
 from mltoolkit.tune.trainable.util import for_a_file
 from mltoolkit.tune.tune_config import TuneConfig
 
@@ -55,26 +59,45 @@ class SweepDefinition:
 
 
 def with_parts_of_its_own(definition: SweepDefinition) -> SweepDefinition:
-    """The definition with copies of what a sweep changes: the same objects may be given to several sweeps.
+    """The definition with searcher, scheduler and stopper that no sweep has used yet.
 
-    A searcher around something of the user's, who wants to find it filled afterwards, is used as it is.
+    The first sweep works with the user's objects, which can be looked at and saved afterwards; another one that is given
+    the same objects gets copies of what they were before the first.
     """
     tune_config, run_config = definition.tune_config, definition.run_config
-    search_alg, shared = tune_config.search_alg, False
-    within = search_alg
-    while within is not None and not isinstance(within, str):
-        shared = shared or getattr(within, "holds_users_objects", False)
-        within = getattr(within, "searcher", None)
-    parts = (None if shared else search_alg, tune_config.scheduler, run_config.stop)
-    try:
-        copies = cloudpickle.loads(cloudpickle.dumps(parts))
-    except Exception:
-        return definition  # they hold connections and the like: the objects themselves are used
     return replace(
         definition,
-        tune_config=replace(tune_config, search_alg=search_alg if shared else copies[0], scheduler=copies[1]),
-        run_config=_changed(run_config, stop=copies[2]),
+        tune_config=replace(
+            tune_config, search_alg=_unused(tune_config.search_alg), scheduler=_unused(tune_config.scheduler)
+        ),
+        run_config=_changed(run_config, stop=_unused(run_config.stop)),
     )
+
+
+_as_they_were: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
+"""Objects that a sweep has worked with, and their pickles from before."""
+
+
+def _unused(part: Any) -> Any:
+    if not isinstance(part, (Searcher, SearchAlgorithm, TrialScheduler, Stopper)) or _holds_users_objects(part):
+        return part
+    try:
+        before = _as_they_were.get(part)
+        if before is not None:
+            return cloudpickle.loads(before)
+        _as_they_were[part] = cloudpickle.dumps(part)
+    except Exception:
+        pass  # it holds connections and the like, or has no identity: the object itself is used
+    return part
+
+
+def _holds_users_objects(part: Any) -> bool:
+    """Whether a searcher, or one within it, fills something of the user's, such as a study."""
+    while part is not None and not isinstance(part, str):
+        if getattr(part, "holds_users_objects", False):
+            return True
+        part = getattr(part, "searcher", None)
+    return False
 
 
 class KeptDefinition:

@@ -51,8 +51,8 @@ def run_sweep(
     run_config = definition.run_config
     restored = experiment_path is not None
     folder = experiment_path or experiment_folder(run_config, label)
-    kept = None if restored else KeptDefinition(replace(definition, trainable=trainable, trainable_label=label))
-    own = with_parts_of_its_own(definition)
+    own = with_parts_of_its_own(replace(definition, trainable=trainable, trainable_label=label))
+    kept = None if restored else KeptDefinition(own)
     settings = build_settings(
         trainable,
         folder.name,

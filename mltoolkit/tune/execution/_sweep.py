@@ -7,6 +7,7 @@ sweep is shown the same events once more and its decisions are dropped, since th
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +52,7 @@ class Sweep:
         """All trials in the order of their creation: one list for the whole sweep, not to be changed by others."""
         self.live: dict[str, Trial] = {}
         self._required = _required_metrics(settings)
+        self._named = _named_metrics(settings)
         self._ever_reported: set[str] = set()
         self._revived: set[str] = set()
         self.owed: list[tuple[Trial, str]] = []
@@ -120,24 +122,32 @@ class Sweep:
 
     def check_final(self, trial: Trial) -> None:
         """Refuse that a trial ends without ever having reported what is decided by."""
-        if not trial.last_result and self._required:
+        needed = self._required or self._named
+        if not trial.last_result and needed:
             raise MissingMetricError(
-                f"Trial {trial} ended without reporting anything, but {self._who()} decides by "
-                f"{_listed(self._required)}. Call `tune.report({{{self._required[0]!r}: value}})` or return the value."
+                f"Trial {trial} ended without reporting anything, but {self._who()} needs {_listed(needed)}. "
+                f"Call `tune.report({{{needed[0]!r}: value}})` or return the value."
             )
 
     @property
     def misnamed_metric(self) -> bool:
         """Whether no trial has ever reported a metric that is needed: its name is wrong, not one trial."""
-        return any(name not in self._ever_reported for name in self._required)
+        return any(name not in self._ever_reported for name in (*self._required, *self._named))
 
     def _check(self, trial: Trial, flat: dict[str, Any]) -> None:
+        for name in self._named:
+            if name in flat:
+                self._ever_reported.add(name)
+            elif name not in self._ever_reported and name not in self._required:
+                raise MissingMetricError(
+                    f"Trial {trial} reported no {name!r}, the `metric` of the sweep. It reported: {_own_names(flat)}. "
+                    "Report it in the first result, correct the name, or set TUNE_DISABLE_STRICT_METRIC_CHECKING=1."
+                )
         for name in self._required:
             if name not in flat:
-                own = sorted(k for k in flat if k.partition("/")[0] not in AUTO_RESULT_KEYS)
                 raise MissingMetricError(
                     f"Trial {trial} reported no metric {name!r}, which {self._who()} decides by. It reported: "
-                    f"{', '.join(own) or 'nothing'}. Report {name!r} in each result, or change `metric`."
+                    f"{_own_names(flat)}. Report {name!r} in each result, or change `metric`."
                 )
             value = flat[name]
             if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -161,6 +171,17 @@ def _required_metrics(settings: SweepSettings) -> list[str]:
         metrics.append(settings.scheduler.metric)
     lists = [[metric] if isinstance(metric, str) else list(metric) for metric in metrics if metric]
     return list(dict.fromkeys(itertools.chain.from_iterable(lists)))
+
+
+def _named_metrics(settings: SweepSettings) -> list[str]:
+    """Metrics that the user named, which no trial reporting them is a slip of the pen."""
+    if os.environ.get("TUNE_DISABLE_STRICT_METRIC_CHECKING") == "1" or not settings.metric:
+        return []
+    return [settings.metric] if isinstance(settings.metric, str) else list(settings.metric)
+
+
+def _own_names(flat: dict[str, Any]) -> str:
+    return ", ".join(sorted(k for k in flat if k.partition("/")[0] not in AUTO_RESULT_KEYS)) or "nothing"
 
 
 def _flat(result: dict[str, Any]) -> dict[str, Any]:

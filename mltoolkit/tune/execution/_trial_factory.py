@@ -11,7 +11,7 @@ from mltoolkit.tune.execution.placement_groups import PlacementGroupFactory
 from mltoolkit.tune.experiment.naming import dirname_of, tag_of
 from mltoolkit.tune.experiment.trial import Trial
 from mltoolkit.tune.search.search_algorithm import Suggestion
-from mltoolkit.tune.trainable.util import resources_of
+from mltoolkit.tune.trainable.util import checked_resources, resources_of
 
 __all__ = ["TrialFactory"]
 
@@ -60,7 +60,7 @@ class TrialFactory:
         if trial.placement_group_factory is None:
             asked = self._settings.resources
             if callable(asked):
-                asked = asked(trial.config)
+                asked = checked_resources(asked(trial.config))
             asked = asked or resources_of(self._settings.trainable, trial.config)
             trial.placement_group_factory = asked or PlacementGroupFactory([{"CPU": 1}])
         return trial.placement_group_factory

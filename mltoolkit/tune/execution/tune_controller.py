@@ -88,6 +88,8 @@ class TuneController:
         self._pauses: set[str] = set()
         self._lost_nodes: dict[str, int] = {}
         self._failed_fast: Trial | None = None
+        self._warned_of_loss = False
+        self._at_once = False
         self.interrupted = False
 
     # ---- what schedulers may ask -------------------------------------------------------------------------------------
@@ -209,11 +211,19 @@ class TuneController:
                 # Before what comes in while the trials end: nobody decides about that now, a restored sweep does.
                 self._snapshots.write(self._callbacks)
                 self._drain()
-            except BaseException:
+            except KeyboardInterrupt:  # the second Ctrl-C
+                self.interrupted = self._at_once = True
+            except BaseException as error:
                 self._abandon()
-                raise
+                if mltoolkit.is_initialized():
+                    raise
+                raise TuneError(
+                    "The runtime was shut down while the sweep ran. All that was reported is kept; go on with "
+                    f"tune.Tuner.restore({str(settings.experiment_path)!r})."
+                ) from error
             finally:
-                self._slots.close_all()
+                if mltoolkit.is_initialized():
+                    self._slots.close_all()
                 self._marker.remove()
         if self.interrupted:
             logger.warning(
@@ -222,6 +232,8 @@ class TuneController:
             )
         self._callbacks.on_experiment_end(self._sweep.in_order)
         self._report(done=True)
+        if self._at_once:
+            raise KeyboardInterrupt
         failed = self._failed_fast
         if failed is not None and settings.failure_config.fail_fast == "raise" and failed.error is not None:
             raise failed.error
@@ -459,8 +471,14 @@ class TuneController:
             self._sweep.check_final(trial)
             self._end_trial(trial, "done", returned=outcome.returned)
             return
-        self._record(trial, result, outcome.checkpoint)
-        decision = self._sweep.judge(trial, result, self)
+        kept = self._record(trial, result, outcome.checkpoint)
+        decision = ""
+        try:
+            decision = self._sweep.judge(trial, result, self)
+        finally:  # a result that cannot be judged is one all the same
+            if decision in (DONE, TrialScheduler.STOP) or trial.trial_id in self._stops:
+                result["done"] = True
+            self._show(trial, result, kept)
         if self._slot_of.get(trial.trial_id) is not slot:
             return  # the scheduler paused it itself
         if decision == DONE or trial.trial_id in self._stops or decision == TrialScheduler.STOP:
@@ -480,14 +498,20 @@ class TuneController:
                 "TrialScheduler.CONTINUE, PAUSE, STOP and NOOP."
             )
 
-    def _record(self, trial: Trial, result: dict[str, Any], saved: SavedCheckpoint | None) -> None:
-        """Write down what a trial reported, and show it to callbacks."""
+    def _record(self, trial: Trial, result: dict[str, Any], saved: SavedCheckpoint | None) -> bool:
+        """Write down what a trial reported; whether with a checkpoint.
+
+        Result and checkpoint are noted together: callbacks, which may take long or fail, come after both.
+        """
         result["experiment_tag"] = trial.experiment_tag
+        result["checkpoint_dir_name"] = None if saved is None else saved.name
         self._storage.note_result(trial, result)
         result["config"] = trial.config
         trial.update_last_result(result)
-        # Result and checkpoint are noted together: callbacks, which may take long or fail, come after both.
-        kept = saved is not None and self._keep_checkpoint(trial, saved)
+        return saved is not None and self._keep_checkpoint(trial, saved)
+
+    def _show(self, trial: Trial, result: dict[str, Any], kept: bool) -> None:
+        """Let callbacks see a result, and the checkpoint that came with it."""
         self._callbacks.on_trial_result(self._iteration, self._sweep.in_order, trial, result)
         if kept:
             self._announce_checkpoint(trial)
@@ -523,6 +547,14 @@ class TuneController:
     # ---- how trials leave their slots --------------------------------------------------------------------------------
 
     def _put_off(self, trial: Trial, status: str) -> None:
+        if trial.last_result and trial.checkpoint is None and not self._warned_of_loss and not self.interrupted:
+            self._warned_of_loss = True
+            logger.warning(
+                "%s takes trial %s off its slot, but it has no checkpoint, so it will begin anew. Give one with each result: "
+                "`tune.report(metrics, checkpoint=...)`.",
+                type(self._settings.scheduler).__name__,
+                trial,
+            )
         self._note_wait(trial, status)
         self._free(trial)
 
@@ -655,7 +687,7 @@ class TuneController:
                     if trial is not None:
                         self._leave(trial)
         except KeyboardInterrupt:
-            self.interrupted = True
+            self.interrupted = self._at_once = True
         for trial in list(self._sweep.live.values()):
             self._leave(trial)
 
@@ -672,7 +704,10 @@ class TuneController:
         slot.at_rest = True
         result = outcome.result
         if result is not None:
-            self._record(trial, result, outcome.checkpoint)
+            kept = self._record(trial, result, outcome.checkpoint)
+            if not self._goes_on:
+                result["done"] = True
+            self._show(trial, result, kept)
         if result is None or result.get("done"):
             self._end_trial(trial, "done")
             return
@@ -683,11 +718,16 @@ class TuneController:
                 pass  # it cannot be saved: it will begin anew
         self._leave(trial)
 
+    @property
+    def _goes_on(self) -> bool:
+        """Whether what is unfinished at the end of the sweep is left to a restored one."""
+        return self.interrupted or self._failed_fast is not None
+
     def _leave(self, trial: Trial) -> None:
         """A trial that the end of the sweep found unfinished."""
         if trial.is_finished:
             return
-        if self.interrupted or self._failed_fast is not None:
+        if self._goes_on:
             if trial.status == Trial.RUNNING:
                 self._put_off(trial, Trial.PENDING)
             self._sweep.live.pop(trial.trial_id, None)

@@ -14,7 +14,15 @@ import mltoolkit
 from mltoolkit.tune.execution.placement_groups import PlacementGroupFactory, resource_dict_to_pg_factory
 from mltoolkit.tune.trainable.trainable import Trainable
 
-__all__ = ["check_trainable", "for_a_file", "resources_of", "trainable_name", "with_parameters", "with_resources"]
+__all__ = [
+    "check_trainable",
+    "checked_resources",
+    "for_a_file",
+    "resources_of",
+    "trainable_name",
+    "with_parameters",
+    "with_resources",
+]
 
 _RESOURCES = "_tune_resources"
 
@@ -77,8 +85,8 @@ class _WithParameters:
         self._stored = stored
         functools.update_wrapper(self, function)
 
-    def __call__(self, config: dict[str, Any]) -> Any:
-        return self._function(config, **self._stored.get())
+    def __call__(self, config: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        return self._function(config, *args, **kwargs, **self._stored.get())
 
 
 def with_parameters(trainable: Any, **kwargs: Any) -> Any:
@@ -154,8 +162,8 @@ def with_resources(trainable: Any, resources: Any) -> Any:
     else:
 
         @functools.wraps(trainable)
-        def bound(config: dict[str, Any]) -> Any:
-            return trainable(config)
+        def bound(config: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            return trainable(config, *args, **kwargs)
 
     setattr(bound, _RESOURCES, resources)
     return bound
@@ -168,7 +176,25 @@ def resources_of(trainable: Any, config: dict[str, Any]) -> PlacementGroupFactor
         request = trainable.default_resource_request
     if callable(request):
         request = request(config)
-    return resource_dict_to_pg_factory(request) if isinstance(request, Mapping) else request
+    return checked_resources(request)
+
+
+def checked_resources(request: Any) -> PlacementGroupFactory | None:
+    """What was asked for, as bundles; None for the default.
+
+    Raises
+    ------
+    TypeError
+        If it is no request for resources.
+    """
+    if isinstance(request, Mapping):
+        return resource_dict_to_pg_factory(request)
+    if request is None or isinstance(request, PlacementGroupFactory):
+        return request
+    raise TypeError(
+        "The resources of a trial must be a dict such as {'cpu': 2, 'gpu': 1} or a PlacementGroupFactory, "
+        f"got {request!r}."
+    )
 
 
 def check_trainable(trainable: Any) -> None:
