@@ -18,7 +18,21 @@ import mltoolkit
 from mltoolkit.train import Checkpoint
 from mltoolkit.tune.error import StorageError, TuneError
 
-__all__ = ["FilesLostError", "PackedFolder", "StorageMarker", "install", "pack", "persist", "unpack"]
+__all__ = [
+    "INCOMING",
+    "FilesLostError",
+    "PackedFolder",
+    "StorageMarker",
+    "appear",
+    "install",
+    "pack",
+    "persist",
+    "remove_torn",
+    "unpack",
+]
+
+INCOMING = ".incoming-"
+"""Prefix of folders that are being written and get their name when they are complete."""
 
 _CHUNK_BYTES = 32 * 1024 * 1024
 
@@ -114,7 +128,7 @@ def unpack(packed: PackedFolder, folder: str | os.PathLike[str]) -> None:
                 for chunk in chunks:
                     file.write(_fetch(chunk))
 
-    _appear(folder, write)
+    appear(folder, write)
 
 
 def _fetch(chunk: mltoolkit.ObjectRef) -> bytes:
@@ -143,11 +157,14 @@ def install(source: str | os.PathLike[str], folder: str | os.PathLike[str], *, l
             else:
                 copy(entry.path, destination)
 
-    _appear(folder, write)
+    appear(folder, write)
 
 
-def persist(checkpoint: Checkpoint, folder: str, *, shared: bool) -> PackedFolder | None:
-    """Keep a reported checkpoint in ``folder``, or pack it where the process cannot see the experiment."""
+def persist(checkpoint: Checkpoint, folder: str, *, shared: bool, own: bool = False) -> PackedFolder | None:
+    """Keep a reported checkpoint in ``folder``, or pack it where the process cannot see the experiment.
+
+    One of the process' ``own`` making, which is an incoming folder beside ``folder``, needs no copy.
+    """
     with checkpoint.as_directory() as source:
         if not os.path.isdir(source):
             raise FileNotFoundError(
@@ -156,7 +173,10 @@ def persist(checkpoint: Checkpoint, folder: str, *, shared: bool) -> PackedFolde
             )
         if not shared:
             return pack(source)
-        install(source, folder)
+        if own:
+            _publish(source, folder)
+        else:
+            install(source, folder)
         return None
 
 
@@ -168,21 +188,32 @@ def _link_or_copy(source: str, destination: str) -> str:
     return destination
 
 
-def _appear(folder: str | os.PathLike[str], write: Callable[[str], None]) -> None:
+def appear(folder: str | os.PathLike[str], write: Callable[[str], None]) -> None:
     """Write beside the folder's place and rename, so that a crash leaves no half of it."""
     folder = os.path.abspath(folder)
     parent = os.path.dirname(folder)
     os.makedirs(parent, exist_ok=True)
-    incoming = tempfile.mkdtemp(prefix=".incoming-", dir=parent)
+    incoming = tempfile.mkdtemp(prefix=INCOMING, dir=parent)
     try:
         write(incoming)
-        os.chmod(incoming, 0o755 & ~_umask())
-        if os.path.lexists(folder):  # of a run that died between writing it and noting it down
-            shutil.rmtree(folder)
-        os.rename(incoming, folder)
+        _publish(incoming, folder)
     except BaseException:
         shutil.rmtree(incoming, ignore_errors=True)
         raise
+
+
+def _publish(incoming: str, folder: str) -> None:
+    """Give a complete folder its name."""
+    os.chmod(incoming, 0o755 & ~_umask())
+    if os.path.lexists(folder):  # of a run that died between writing it and noting it down
+        shutil.rmtree(folder)
+    os.rename(incoming, folder)
+
+
+def remove_torn(folder: str | os.PathLike[str]) -> None:
+    """Remove what processes that were killed have left half written in a trial's folder."""
+    for torn in Path(folder).glob(INCOMING + "*"):
+        shutil.rmtree(torn, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -15,7 +15,7 @@ import cloudpickle
 
 from mltoolkit.train import Checkpoint, CheckpointConfig
 from mltoolkit.tune.error import StorageError
-from mltoolkit.tune.execution._checkpoint_io import install, unpack
+from mltoolkit.tune.execution._checkpoint_io import install, remove_torn, unpack
 from mltoolkit.tune.execution._checkpoint_manager import surplus_checkpoints
 from mltoolkit.tune.execution._messages import SavedCheckpoint
 from mltoolkit.tune.execution.journal import Journal, encode_config
@@ -110,6 +110,7 @@ class TrialStorage:
         """A trial failed and is tried again."""
         self.journal.append("failure", trial_id=trial.trial_id, error=str(error), counted=counted)
         _write_error(trial, error)
+        remove_torn(trial.path)
 
     def note_end(self, trial: Trial, status: str, reason: str, error: BaseException | None = None) -> None:
         """A trial ended."""
@@ -117,6 +118,7 @@ class TrialStorage:
         self.journal.append("end", trial_id=trial.trial_id, status=status, reason=reason, error=text, time=time.time())
         if error is not None:
             _write_error(trial, error)
+            remove_torn(trial.path)
         self._next_index.pop(trial.trial_id, None)
 
     # Checkpoints
@@ -128,8 +130,7 @@ class TrialStorage:
             # Of a restored trial: one past the highest number that is there, noted down or not.
             taken = [int(p.name[11:]) for p in Path(trial.path).glob("checkpoint_*") if p.name[11:].isdigit()]
             index = self._next_index[trial.trial_id] = max(taken, default=-1) + 1
-            for torn in Path(trial.path).glob(".incoming-*"):  # left by a process that was killed
-                shutil.rmtree(torn, ignore_errors=True)
+            remove_torn(trial.path)
         return index
 
     def keep_checkpoint(self, trial: Trial, saved: SavedCheckpoint) -> None:

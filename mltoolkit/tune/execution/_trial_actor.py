@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -13,14 +14,25 @@ import mltoolkit
 from mltoolkit.train import Checkpoint
 from mltoolkit.tune import registry
 from mltoolkit.tune.error import StorageError
-from mltoolkit.tune.execution._checkpoint_io import PackedFolder, StorageMarker, persist, unpack
+from mltoolkit.tune.execution._checkpoint_io import (
+    INCOMING,
+    PackedFolder,
+    StorageMarker,
+    appear,
+    persist,
+    unpack,
+)
 from mltoolkit.tune.execution._messages import Assignment, Outcome, SavedCheckpoint, SlotInfo
+from mltoolkit.tune.execution._scratch import Scratch
 from mltoolkit.tune.result import DONE, SHOULD_CHECKPOINT, TRAINING_ITERATION
 from mltoolkit.tune.trainable.function_trainable import FunctionTrainable
 from mltoolkit.tune.trainable.trainable import Trainable
 from mltoolkit.util import seed_everything
 
 __all__ = ["TrialActor"]
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
+"""Errors that are the storage's, whoever was writing."""
 
 
 class TrialActor:
@@ -47,7 +59,9 @@ class TrialActor:
         self._environment = dict(os.environ)
         self._streams = (sys.stdout, sys.stderr)
         self._files: list[IO[str]] = []
-        self._scratch: str | None = None
+        self._scratch = Scratch(os.path.dirname(marker.path))
+        if not self._shared:
+            self._scratch.remove_abandoned()
         self._trainables: dict[str, Any] = {}
         self._trial: Trainable | None = None
         self._task: Assignment | None = None
@@ -77,6 +91,7 @@ class TrialActor:
                 metric=task.metric,
                 context=task.context,
                 persist=self._keep,
+                new_folder=self._new_folder,
                 checkpoint=checkpoint,
             )
         else:
@@ -114,11 +129,32 @@ class TrialActor:
         """Save a class trainable that stands between two steps."""
         trial = self._trial
         assert trial is not None and not isinstance(trial, FunctionTrainable)
-        folder = tempfile.mkdtemp(prefix="checkpoint-")
+        if not self._shared:
+            folder = self._new_folder()
+            try:
+                return self._keep(trial.save(folder))
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        name, folder = self._next_checkpoint()
+
+        def write(incoming: str) -> None:
+            try:
+                trial.save(incoming)
+            except OSError as error:
+                if error.errno in _FULL:
+                    raise
+                failures.append(error)  # the trial's own, such as a file that it wants to copy and that is missing
+                raise
+
+        failures: list[OSError] = []
         try:
-            return self._keep(trial.save(folder))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            appear(folder, write)
+        except OSError as error:
+            if error in failures:
+                raise
+            raise _unwritable(folder, error) from error
+        self._checkpoint_index += 1
+        return SavedCheckpoint(name)
 
     def end(self) -> None:
         """End the trial that is there, if one is."""
@@ -135,16 +171,26 @@ class TrialActor:
             self._trainables[key] = mltoolkit.get(ref)
         return self._trainables[key]
 
-    def _keep(self, checkpoint: Checkpoint) -> SavedCheckpoint:
+    def _next_checkpoint(self) -> tuple[str, str]:
         assert self._task is not None
         name = f"checkpoint_{self._checkpoint_index:06d}"
-        folder = os.path.join(self._task.context.trial_dir, name)
+        return name, os.path.join(self._task.context.trial_dir, name)
+
+    def _new_folder(self) -> str:
+        """A folder to write a checkpoint into, which is removed by somebody else if this process is killed."""
+        assert self._task is not None
+        return tempfile.mkdtemp(
+            prefix=INCOMING, dir=self._task.context.trial_dir if self._shared else self._scratch.folder()
+        )
+
+    def _keep(self, checkpoint: Checkpoint, own: bool = False) -> SavedCheckpoint:
+        name, folder = self._next_checkpoint()
         try:
-            packed = persist(checkpoint, folder, shared=self._shared)
+            packed = persist(checkpoint, folder, shared=self._shared, own=own)
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise StorageError(f"The checkpoint cannot be written to {folder}: {error}.") from error
+            raise _unwritable(folder, error) from error
         self._checkpoint_index += 1
         return SavedCheckpoint(name, packed)
 
@@ -152,7 +198,7 @@ class TrialActor:
         if place is None:
             return None
         if isinstance(place, PackedFolder):
-            folder = os.path.join(self._own_folder(), "checkpoint")
+            folder = os.path.join(self._scratch.folder(), "checkpoint")
             unpack(place, folder)
             return Checkpoint.from_directory(folder)
         if not os.path.isdir(place):
@@ -168,11 +214,11 @@ class TrialActor:
         folder = task.context.trial_dir
         if task.change_directory and not self._in_driver:
             os.environ["TUNE_ORIG_WORKING_DIR"] = self._home
-            os.chdir(folder if self._shared and os.path.isdir(folder) else self._own_folder())
+            os.chdir(folder if self._shared and os.path.isdir(folder) else self._scratch.folder())
         if task.context.seed is not None:
             seed_everything(task.context.seed)
         if any(task.log_files):
-            self._copy_output(folder if self._shared else self._own_folder(), task.log_files)
+            self._copy_output(folder if self._shared else self._scratch.folder(), task.log_files)
 
     def _leave(self) -> None:
         """Undo what a trial did to the process."""
@@ -189,14 +235,7 @@ class TrialActor:
             for name, value in self._environment.items():
                 if os.environ.get(name) != value:
                     os.environ[name] = value
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
-            self._scratch = None
-
-    def _own_folder(self) -> str:
-        if self._scratch is None:
-            self._scratch = tempfile.mkdtemp(prefix="trial-")
-        return self._scratch
+        self._scratch.remove()
 
     def _copy_output(self, folder: str, names: tuple[str | None, str | None]) -> None:
         files: dict[str, IO[str]] = {}
@@ -228,6 +267,10 @@ class _Tee:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def _unwritable(folder: str, error: OSError) -> StorageError:
+    return StorageError(f"The checkpoint cannot be written to {folder}: {error}.")
 
 
 def _construct(cls: type[Trainable], config: dict[str, Any], task: Assignment) -> Trainable:

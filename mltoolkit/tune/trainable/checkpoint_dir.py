@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +15,7 @@ __all__ = ["checkpoint_dir"]
 
 @contextmanager
 def checkpoint_dir(step: int) -> Iterator[str]:
-    """Give a folder to write a checkpoint into, which goes with the next report.
+    """Give a folder to write a checkpoint into, which goes with the next report or the dict that is returned.
 
     ``with tune.checkpoint_dir(step) as folder: ...`` is the older form of ``tune.report(metrics, checkpoint=...)``; the
     function finds the folder again as its argument ``checkpoint_dir``.
@@ -43,7 +42,7 @@ def checkpoint_dir(step: int) -> Iterator[str]:
         )
     if not isinstance(step, int):
         raise TypeError(f"`step` must be a whole number, got {step!r}.")
-    folder = tempfile.mkdtemp(prefix="checkpoint-")
+    folder = session.new_folder()
     try:
         yield folder
     except BaseException:

@@ -76,7 +76,10 @@ class FunctionTrainable(Trainable, Session):
         Name of the metric where the function gives a bare number.
     context : TuneContext
     persist : callable
-        Keeps a reported checkpoint and returns what the controller gets.
+        Keeps a reported checkpoint and returns what the controller gets. Its second argument says whether the folder
+        came from `new_folder`.
+    new_folder : callable
+        Makes a folder that a checkpoint can be written into.
     checkpoint : Checkpoint, optional
         What the function finds with `get_checkpoint`.
     """
@@ -88,7 +91,8 @@ class FunctionTrainable(Trainable, Session):
         *,
         metric: str | None,
         context: TuneContext,
-        persist: Callable[[Checkpoint], SavedCheckpoint],
+        persist: Callable[[Checkpoint, bool], SavedCheckpoint],
+        new_folder: Callable[[], str],
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self._context = context
@@ -96,6 +100,7 @@ class FunctionTrainable(Trainable, Session):
         self._function = function
         self._metric = metric
         self._persist = persist
+        self.new_folder = new_folder
         self._checkpoint = checkpoint
         self._turn = _Handover()
         self._one_reporter = threading.Lock()
@@ -154,6 +159,7 @@ class FunctionTrainable(Trainable, Session):
                 thread.join(STOP_GRACE_S)
         finally:
             set_session(None)
+            self._forget_made()
 
     @property
     def has_returned(self) -> bool:
@@ -175,19 +181,23 @@ class FunctionTrainable(Trainable, Session):
                 raise TrialStopped
             seconds = time.perf_counter() - self._resumed_at
             result = self._complete(dict(metrics), seconds)
-            made, self._in_the_making = self._in_the_making, None
-            if checkpoint is not None or made is not None:
-                self._keep(checkpoint or made)  # type: ignore[arg-type]  # one is there
-            if made is not None:
-                shutil.rmtree(made.path, ignore_errors=True)
+            self._keep(checkpoint)
             self._outcome = result
             self._turn.give_outcome()
             self._turn.wait_for_turn()
             if self._stopping:
                 raise TrialStopped
 
-    def _keep(self, checkpoint: Checkpoint) -> None:
-        saved = self.reported_checkpoint = self._persist(checkpoint)
+    def _keep(self, checkpoint: Checkpoint | None) -> None:
+        """Keep the checkpoint of a result: the one that is reported with it, or the one that was made before it."""
+        made = self._in_the_making
+        if checkpoint is None and made is None:
+            return
+        try:
+            own = checkpoint is None
+            saved = self.reported_checkpoint = self._persist(checkpoint or made, own)  # type: ignore[arg-type]
+        finally:
+            self._forget_made()
         if saved.packed is None:  # else it is on the driver's host, and this one goes on without
             self._checkpoint = Checkpoint(os.path.join(self.context.trial_dir, saved.name))
 
@@ -196,8 +206,14 @@ class FunctionTrainable(Trainable, Session):
         return self._checkpoint
 
     def make_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Take a checkpoint in a temporary folder, to be kept with the next result."""
+        """Take a checkpoint in a folder from `new_folder`, to be kept with the next result, in place of one before."""
+        self._forget_made()
         self._in_the_making = checkpoint
+
+    def _forget_made(self) -> None:
+        made, self._in_the_making = self._in_the_making, None
+        if made is not None:
+            shutil.rmtree(made.path, ignore_errors=True)
 
     def _run(self) -> None:
         try:
@@ -211,6 +227,7 @@ class FunctionTrainable(Trainable, Session):
         except BaseException as error:
             self._error = error
         finally:
+            self._forget_made()
             self._finished = True
             self._turn.give_outcome()
 
@@ -232,12 +249,22 @@ class FunctionTrainable(Trainable, Session):
 
     def _take(self, returned: Any) -> None:
         """What the function returned: a generator of results, the last result, or nothing."""
+        if inspect.isawaitable(returned) or inspect.isasyncgen(returned):
+            if inspect.iscoroutine(returned):
+                returned.close()  # or Python warns that nobody awaited it
+            from mltoolkit.tune.trainable.util import trainable_name
+
+            raise TypeError(
+                f"{trainable_name(self._function)} is async, but async functions are not trainables. Write a plain "
+                "function and use `asyncio.run` inside."
+            )
         if inspect.isgenerator(returned):
             with_value = (self._as_metrics(value) for value in returned)
             for metrics in with_value:
                 self.report(metrics)
         elif returned is not None:
             metrics = plain_metrics(self._as_metrics(returned))
+            self._keep(None)
             self._outcome = self._complete({**metrics, DONE: True}, time.perf_counter() - self._resumed_at)
 
     def _as_metrics(self, value: Any) -> dict[str, Any]:
