@@ -167,9 +167,31 @@ def run(
         raise TypeError("`tune.run` runs one experiment, got a list. Use `tune.run_experiments` for several.")
     if isinstance(run_or_experiment, Experiment):
         experiment = run_or_experiment
+        _refuse_beside_an_experiment(
+            name=name,
+            stop=stop,
+            time_budget_s=time_budget_s,
+            config=config,
+            resources_per_trial=resources_per_trial,
+            num_samples=None if num_samples == 1 else num_samples,
+            storage_path=storage_path,
+            local_dir=local_dir,
+            checkpoint_config=checkpoint_config,
+            keep_checkpoints_num=keep_checkpoints_num,
+            checkpoint_score_attr=checkpoint_score_attr,
+            checkpoint_freq=checkpoint_freq or None,
+            checkpoint_at_end=checkpoint_at_end or None,
+            log_to_file=log_to_file or None,
+            trial_name_creator=trial_name_creator,
+            trial_dirname_creator=trial_dirname_creator,
+            max_failures=max_failures or None,
+            restore=restore,
+        )
         return run(
             experiment.run_identifier,
             name=experiment.name,
+            fail_fast=fail_fast,
+            chdir_to_trial_dir=chdir_to_trial_dir,
             metric=metric,
             mode=mode,
             search_alg=search_alg,
@@ -232,6 +254,12 @@ def run(
             kept = with_options_of(load_definition(folder, run_or_experiment, None), definition)
             return run_sweep(kept, experiment_path=folder, resume=how, raise_on_failed_trial=raise_on_failed_trial)
     return run_sweep(definition, raise_on_failed_trial=raise_on_failed_trial)
+
+
+def _refuse_beside_an_experiment(**options: Any) -> None:
+    given = [f"`{name}`" for name, value in options.items() if value is not None]
+    if given:
+        raise ValueError(f"{', '.join(given)} belong to the experiment: give them to `Experiment(...)`.")
 
 
 def run_experiments(

@@ -583,9 +583,102 @@ def test_a_study_of_the_users_is_filled(sweep):
 def test_what_fits_no_sweep_is_refused_before_it_begins(sweep):
     with pytest.raises(TypeError, match=r"tune\.uniform.*'deep/x'.*Call it"):
         sweep(return_dict, {"deep": {"x": tune.uniform}})
-    with pytest.raises(ValueError, match=r"PopulationBasedTraining needs .* Stepwise does not define `save_checkpoint`"):
+    with pytest.raises(
+        ValueError, match=r"PopulationBasedTraining needs .* Stepwise does not define `save_checkpoint`"
+    ):
         sweep(Stepwise, {"x": 1}, scheduler=tune.schedulers.PopulationBasedTraining(hyperparam_mutations={"x": [1, 2]}))
     with pytest.raises(TypeError, match="`metrc`.*Did you mean `metric`"):
         tune.TuneConfig(metrc="y")
     with pytest.raises(ValueError, match="`num_samples`.*0; .*`mode`|`mode`.*`num_samples`"):
         tune.TuneConfig(num_samples=0, mode="best", metric="y")
+
+
+def everything(config, reporter=None, checkpoint_dir=None, data=None):
+    reporter(y=config["x"], total=sum(data or [0]), fresh=checkpoint_dir is None)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda f: tune.with_parameters(f, data=[1, 2]),
+        lambda f: tune.with_resources(tune.with_parameters(f, data=[1, 2]), {"cpu": 1}),
+        lambda f: tune.with_parameters(tune.with_resources(f, {"cpu": 1}), data=[1, 2]),
+    ],
+)
+def test_wrappers_pass_on_what_older_functions_take(sweep, wrap):
+    metrics = sweep(wrap(everything), {"x": 5})[0].metrics
+    assert (metrics["y"], metrics["total"], metrics["fresh"]) == (5, 3, True)
+
+
+def test_the_users_searcher_and_scheduler_do_the_work(sweep, tmp_path):
+    class Remembering(tune.search.Searcher):
+        def __init__(self):
+            super().__init__("y", "max")
+            self.done = []
+
+        def suggest(self, trial_id):
+            return {"x": len(self.done)}
+
+        def on_trial_complete(self, trial_id, result=None, error=False):
+            self.done.append(result["y"])
+
+    searcher, scheduler = Remembering(), tune.schedulers.ASHAScheduler(max_t=1)
+    options = {"search_alg": searcher, "scheduler": scheduler, "num_samples": 3, "metric": None, "mode": None}
+    options |= {"max_concurrent_trials": 1}
+    scheduler.set_search_properties("y", "max")
+    sweep(return_dict, **options)
+    assert searcher.done == [0, 1, 2]
+    sweep(return_dict, **options)  # another sweep begins with what they were before the first
+    assert searcher.done == [0, 1, 2]
+
+
+def test_options_beside_an_experiment(tmp_path):
+    experiment = tune.Experiment("e", return_dict, config={"x": tune.grid_search([1, 2])}, storage_path=str(tmp_path))
+    with pytest.raises(ValueError, match="`num_samples` belong to the experiment"):
+        tune.run(experiment, num_samples=3)
+    with pytest.raises(TypeError, match="'num_sample'.*Did you mean `num_samples`"):
+        tune.Experiment("e", return_dict, num_sample=3)
+    assert len(tune.run(experiment, verbose=0, fail_fast=True).trials) == 2
+    assert [t.config["x"] for t in tune.run_experiments(experiment, verbose=0)] == [1, 2]
+
+
+def test_resources_as_a_function_of_the_configuration(tmp_path):
+    analysis = tune.run(
+        lambda config: {"y": tune.get_context().get_trial_resources().required_resources["CPU"]},
+        config={"cpus": tune.grid_search([1, 2])},
+        resources_per_trial=lambda config: {"cpu": config["cpus"]},
+        storage_path=str(tmp_path),
+        verbose=0,
+    )
+    assert [t.last_result["y"] for t in analysis.trials] == [1, 2]
+
+
+def test_every_log_says_which_result_was_the_last(sweep):
+    def endless(config):
+        while True:
+            tune.report({"y": 1})
+
+    result = sweep(endless, run={"stop": {"training_iteration": 3}})[0]
+    lines = [json.loads(line) for line in Path(result.path, "result.json").read_text().splitlines()]
+    assert [line["done"] for line in lines] == [False, False, True]
+    assert {line["checkpoint_dir_name"] for line in lines} == {None}
+    assert list(result.metrics_dataframe["done"]) == [False, False, True]
+
+
+def test_a_metric_that_nobody_reports_is_an_error_at_once(sweep, monkeypatch):
+    with pytest.raises(tune.MissingMetricError, match="reported no 'wrong'.*It reported: y"):
+        sweep(return_dict, {"x": 1}, metric="wrong")
+    monkeypatch.setenv("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+    assert sweep(return_dict, {"x": 1}, metric="wrong").num_terminated == 1
+
+
+def test_a_population_without_checkpoints_is_warned_of(sweep, caplog):
+    def without(config):
+        for i in range(6):
+            tune.report({"y": i * config["x"]})
+
+    scheduler = tune.schedulers.PopulationBasedTraining(
+        time_attr="training_iteration", perturbation_interval=2, hyperparam_mutations={"x": [1, 2]}, seed=0
+    )
+    sweep(without, {"x": tune.grid_search([1, 2, 3])}, scheduler=scheduler, max_concurrent_trials=1)
+    assert "has no checkpoint" in caplog.text

@@ -56,7 +56,9 @@ class ExperimentSource:
             if self.folder is None:
                 return {trial.trial_id: [trial.last_result] if trial.last_result else [] for trial in self.trials}
             if self._has_journal():
-                self._results = _read_journal(self.folder)
+                from mltoolkit.tune.execution.history import read_results
+
+                self._results = read_results(self.folder)
             else:
                 from mltoolkit.tune.analysis._ray_folder import load_ray_experiment
 
@@ -67,32 +69,6 @@ class ExperimentSource:
         from mltoolkit.tune.execution.journal import FILE_NAME
 
         return self.folder is not None and (self.folder / FILE_NAME).exists()
-
-
-def _read_journal(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """All results by trial id; those of trials whose configuration changed on the way with the one they had then."""
-    from mltoolkit.tune.execution.journal import decode_config, read_events
-
-    results: dict[str, list[dict[str, Any]]] = {}
-    configs: dict[str, dict[str, Any]] = {}
-    changed = set()
-    for event in read_events(folder):
-        trial_id = event.get("trial_id", "")
-        if event["event"] == "trial":
-            results.setdefault(trial_id, [])
-            configs[trial_id] = decode_config(event, trusted=False)
-        elif trial_id not in results:
-            continue
-        elif event["event"] == "result":
-            results[trial_id].append(event["result"])
-            if trial_id in changed:
-                event["result"]["config"] = configs[trial_id]
-        elif event["event"] == "reset":
-            for result in results[trial_id]:
-                result.setdefault("config", configs[trial_id])
-            configs[trial_id] = decode_config(event, trusted=False)
-            changed.add(trial_id)
-    return results
 
 
 def experiment_folder(path: str | os.PathLike[str]) -> Path:

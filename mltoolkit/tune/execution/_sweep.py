@@ -53,7 +53,8 @@ class Sweep:
         self.live: dict[str, Trial] = {}
         self._required = _required_metrics(settings)
         self._named = _named_metrics(settings)
-        self._ever_reported: set[str] = set()
+        self._ever_reported: set[str] = set()  # as numbers
+        self._ever_named: set[str] = set()
         self._revived: set[str] = set()
         self.owed: list[tuple[Trial, str]] = []
         """Trials whose end was decided but not yet written down when the driver died, and why they end."""
@@ -132,13 +133,13 @@ class Sweep:
     @property
     def misnamed_metric(self) -> bool:
         """Whether no trial has ever reported a metric that is needed: its name is wrong, not one trial."""
-        return any(name not in self._ever_reported for name in (*self._required, *self._named))
+        return not (self._ever_reported.issuperset(self._required) and self._ever_named.issuperset(self._named))
 
     def _check(self, trial: Trial, flat: dict[str, Any]) -> None:
         for name in self._named:
             if name in flat:
-                self._ever_reported.add(name)
-            elif name not in self._ever_reported and name not in self._required:
+                self._ever_named.add(name)
+            elif name not in self._ever_named and name not in self._required:
                 raise MissingMetricError(
                     f"Trial {trial} reported no {name!r}, the `metric` of the sweep. It reported: {_own_names(flat)}. "
                     "Report it in the first result, correct the name, or set TUNE_DISABLE_STRICT_METRIC_CHECKING=1."

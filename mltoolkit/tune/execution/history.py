@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +44,32 @@ def load_trials(experiment_path: str | os.PathLike[str]) -> list[Trial]:
 
 
 def read_results(experiment_path: str | os.PathLike[str]) -> dict[str, list[dict[str, Any]]]:
-    """All results of an experiment by trial id, each trial's in the order they were reported."""
-    results: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    """All results of an experiment by trial id, each trial's in the order they were reported.
+
+    Those of trials whose configuration a scheduler changed carry the configuration they had then.
+    """
+    results: dict[str, list[dict[str, Any]]] = {}
+    configs: dict[str, dict[str, Any]] = {}
+    changed = set()
     for event in read_events(experiment_path):
-        if event["event"] == "trial":
-            results[event["trial_id"]]
-        elif event["event"] == "result":
-            results[event["trial_id"]].append(event["result"])
-        elif event["event"] == "end" and event["status"] == Trial.TERMINATED and results[event["trial_id"]]:
-            results[event["trial_id"]][-1]["done"] = True
-    return dict(results)
+        kind, trial_id = event["event"], event.get("trial_id", "")
+        if kind == "trial":
+            results.setdefault(trial_id, [])
+            configs[trial_id] = decode_config(event, trusted=False)
+        elif trial_id not in results:
+            continue
+        elif kind == "result":
+            results[trial_id].append(event["result"])
+            if trial_id in changed:
+                event["result"]["config"] = configs[trial_id]
+        elif kind == "reset":
+            for result in results[trial_id]:
+                result.setdefault("config", configs[trial_id])
+            configs[trial_id] = decode_config(event, trusted=False)
+            changed.add(trial_id)
+        elif kind == "end" and event["status"] == Trial.TERMINATED and results[trial_id]:
+            results[trial_id][-1]["done"] = True
+    return results
 
 
 def trial_from_event(event: dict[str, Any], experiment_path: Path, *, trusted: bool) -> Trial:
@@ -90,7 +105,7 @@ def apply_event(trial: Trial, event: dict[str, Any], *, trusted: bool = False) -
     elif kind == "reset":
         trial.config = decode_config(event, trusted=trusted)
         trial.experiment_tag = event["experiment_tag"]
-        trial.evaluated_params = event["evaluated_params"]
+        trial.evaluated_params = event.get("evaluated_params", trial.evaluated_params)
         if event.get("resources"):
             trial.placement_group_factory = PlacementGroupFactory(*event["resources"])
     elif kind == "wait":

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
+import difflib
 from typing import Any
-
-from mltoolkit.tune.execution._run import refuse_unknown
 
 __all__ = ["Experiment"]
 
@@ -64,10 +62,10 @@ class Experiment:
 
         as_trainable(run)
         unknown = {key: value for key, value in options.items() if key not in _TAKEN_FROM_RUN}
-        if unknown:
-            from mltoolkit.tune.tune import run as run_function
-
-            refuse_unknown(run_function, unknown, dict.fromkeys(_run_only(run_function), "give it to tune.run."))
+        for option in unknown:
+            near = difflib.get_close_matches(option, _TAKEN_FROM_RUN, 1)
+            hint = f" Did you mean `{near[0]}`?" if near else " What concerns the run goes to `tune.run`."
+            raise TypeError(f"Experiment() got an unexpected keyword argument {option!r}.{hint}")
         self.name = name
         self.run_identifier = run
         self.options = options
@@ -89,7 +87,3 @@ class Experiment:
         if "env" in spec:
             options["config"] = {**options.get("config", {}), "env": spec["env"]}
         return cls(name, spec["run"], **options)
-
-
-def _run_only(run: Any) -> list[str]:
-    return [name for name in inspect.signature(run).parameters if name not in _TAKEN_FROM_RUN]

@@ -165,6 +165,7 @@ class PopulationBasedTraining(MetricScheduler):
         self._accepted = -1  # number of trials with which a population that cannot be completed goes on
         self._num_added = 0
         self._num_draws = 0
+        self._warned = False
         self._num_checkpoints = 0
         self._num_perturbations = 0
 
@@ -352,7 +353,15 @@ class PopulationBasedTraining(MetricScheduler):
         rng = self._generator("exploit", self._num_draws)
         cloned = controller.get_trial(self._ids[self._ranking[rng.randrange(first, len(self._ranking))][1]])
         if cloned is None or cloned.checkpoint is None:
-            logger.info("%s: %s has no checkpoint yet that %s could go on from.", type(self).__name__, cloned, trial)
+            if not self._warned:
+                self._warned = True
+                logger.warning(
+                    "%s: %s is to go on from %s, which has no checkpoint. Without checkpoints the population learns nothing "
+                    "from its best: give `checkpoint=` to `tune.report`, or define `save_checkpoint`.",
+                    type(self).__name__,
+                    trial,
+                    cloned,
+                )
             return False
         self._exploit(controller, trial, cloned, rng)
         return True
