@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,11 @@ class FunctionStopper(Stopper):
     function : callable
         Called as ``function(trial_id, result)``; a true value ends the trial.
 
+    Raises
+    ------
+    TypeError
+        If it cannot be called with these two.
+
     Examples
     --------
     >>> stopper = FunctionStopper(lambda trial_id, result: result["loss"] < 0.1)
@@ -28,6 +34,15 @@ class FunctionStopper(Stopper):
     def __init__(self, function: Callable[[str, dict[str, Any]], bool]) -> None:
         if not callable(function):
             raise TypeError(f"`FunctionStopper` takes a function of (trial_id, result), got {function!r}.")
+        try:
+            inspect.signature(function).bind("", {})
+        except ValueError:
+            pass  # built in, without a signature
+        except TypeError as error:
+            raise TypeError(
+                f"`stop` is called with (trial_id, result), which {_name(function)}{inspect.signature(function)} does "
+                f"not take: {error}. Write `stop=lambda trial_id, result: result['loss'] < 0.1`."
+            ) from None
         self._function = function
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -37,6 +52,9 @@ class FunctionStopper(Stopper):
     def stop_all(self) -> bool:
         """False."""
         return False
+
+    def _who(self) -> str:
+        return f"function {_name(self._function)}"
 
     @classmethod
     def is_valid_function(cls, fn: Any) -> bool:
@@ -63,3 +81,7 @@ class FunctionStopper(Stopper):
                 "Derive its class from Stopper, and give an instance."
             )
         return True
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", None) or type(function).__name__

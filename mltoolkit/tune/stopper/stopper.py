@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
+
+from mltoolkit.tune.error import TuneError
 
 __all__ = ["CombinedStopper", "Stopper"]
 
@@ -29,6 +32,11 @@ class Stopper:
     (True, True)
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__call__" in vars(cls):
+            cls.__call__ = _naming_itself(cls.__call__)  # type: ignore[method-assign]
+
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether the trial is to end after this result.
 
@@ -51,6 +59,29 @@ class Stopper:
         bool
         """
         raise NotImplementedError(f"{type(self).__name__} must define `stop_all()`.")
+
+    def _who(self) -> str:
+        """What errors call it."""
+        return f"Stopper {type(self).__name__}"
+
+
+def _naming_itself(call: Any) -> Any:
+    """Let errors of a stopper say whose they are: in a sweep they show up in the driver, far from the trial."""
+
+    @functools.wraps(call)
+    def __call__(self: Stopper, trial_id: str, result: dict[str, Any]) -> bool:
+        try:
+            stops: bool = call(self, trial_id, result)
+        except TuneError:  # says what is wrong already
+            raise
+        except Exception as error:
+            raise TuneError(
+                f"The {self._who()} (`stop`) failed for trial {trial_id}: {type(error).__name__}: {error}. "
+                f"The result has {', '.join(map(repr, result)) or 'no metrics'}."
+            ) from error
+        return stops
+
+    return __call__
 
 
 class CombinedStopper(Stopper):

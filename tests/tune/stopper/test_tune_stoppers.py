@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import logging
 import math
 import pickle
@@ -11,7 +12,7 @@ import random
 import cloudpickle
 import pytest
 
-from mltoolkit.tune.error import MissingMetricError
+from mltoolkit.tune.error import MissingMetricError, TuneError
 from mltoolkit.tune.stopper import (
     CombinedStopper,
     DictionaryStopper,
@@ -282,3 +283,55 @@ def test_a_pickled_stopper_goes_on_as_the_first_would(name):
         stopper = pickle.loads(cloudpickle.dumps(stopper))
         decisions += [(stopper(*result), stopper.stop_all()) for result in results[cut:]]
         assert decisions == expected
+
+
+@pytest.mark.parametrize(
+    "function", [lambda result: True, lambda: True, lambda a, b, c: True, lambda *, trial_id: True]
+)
+def test_a_stop_function_takes_two_arguments(function):
+    with pytest.raises(
+        TypeError, match=r"`stop` is called with \(trial_id, result\), which <lambda>\(.*\) does not take"
+    ):
+        make_stopper(function)
+
+
+def test_stop_functions_of_other_forms():
+    class Callable:
+        def __call__(self, trial_id, result, factor=2):
+            return result["x"] > factor
+
+    for function in (Callable(), lambda *args: args[1]["x"] > 2, functools.partial(lambda m, t, r: r["x"] > m, 2)):
+        stopper = make_stopper(function)
+        assert (stopper("a", {"x": 2}), stopper("a", {"x": 3})) == (False, True)
+
+
+class Loss(Stopper):
+    def __call__(self, trial_id, result):
+        return result["loss"] < 0.1
+
+    def stop_all(self):
+        return False
+
+
+class Inherited(Loss):
+    def __call__(self, trial_id, result):
+        return super().__call__(trial_id, result)
+
+
+@pytest.mark.parametrize(
+    ("stop", "who"),
+    [
+        (lambda trial_id, result: result["loss"] < 0.1, "function <lambda>"),
+        (Loss(), "Stopper Loss"),
+        (Inherited(), "Stopper Inherited"),
+        ([Loss(), {"x": 3}], "Stopper Loss"),
+    ],
+    ids=["function", "class", "derived", "list"],
+)
+def test_errors_of_the_users_stoppers_name_them_and_the_trial(stop, who):
+    stopper = cloudpickle.loads(cloudpickle.dumps(make_stopper(stop)))
+    with pytest.raises(
+        TuneError, match=f"The {who} .`stop`. failed for trial t7: KeyError: 'loss'. The result has 'los'"
+    ):
+        stopper("t7", {"los": 1.0})
+    assert stopper("t7", {"loss": 0.0})
