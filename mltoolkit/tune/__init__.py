@@ -132,7 +132,7 @@ _HOMES = {
     "mltoolkit.tune.tuner": "Tuner",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
-_SUBMODULES = ("callback", "logger", "optuna", "plot", "schedulers", "search", "stopper", "trainable")
+_SUBMODULES = ("callback", "logger", "optuna", "plot", "schedulers", "search", "stopper", "trainable", "utils")
 
 
 def __getattr__(name: str) -> Any:

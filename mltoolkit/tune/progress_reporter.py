@@ -194,6 +194,26 @@ class TuneReporterBase(ProgressReporter):
         ValueError
             If the sweep has another metric or mode than this reporter was made with.
         """
+        self.set_start_time(start_time)
+        if total_samples is not None:
+            self.set_total_samples(total_samples)
+        self.set_search_properties(metric=metric, mode=mode)
+        if self._sort_by_metric and not (self._metric and self._mode):
+            warnings.warn("`sort_by_metric` needs `metric` and `mode`; trials are not sorted.", stacklevel=2)
+
+    def set_search_properties(self, metric: str | None, mode: str | None) -> bool:
+        """Take metric and mode of the sweep; called by :meth:`setup`.
+
+        Returns
+        -------
+        bool
+            True.
+
+        Raises
+        ------
+        ValueError
+            If the sweep has another metric or mode than this reporter was made with.
+        """
         for name, own, given in (("metric", self._metric, metric), ("mode", self._mode, mode)):
             if own and given and own != given:
                 raise ValueError(
@@ -201,11 +221,15 @@ class TuneReporterBase(ProgressReporter):
                 )
         self._metric = self._metric or metric
         self._mode = self._mode or mode
-        self._start_time = start_time or time.time()
-        if total_samples is not None:
-            self._total_samples = total_samples
-        if self._sort_by_metric and not (self._metric and self._mode):
-            warnings.warn("`sort_by_metric` needs `metric` and `mode`; trials are not sorted.", stacklevel=2)
+        return True
+
+    def set_total_samples(self, total_samples: int) -> None:
+        """Take the number of trials that the sweep will have; called by :meth:`setup` where it is known."""
+        self._total_samples = total_samples
+
+    def set_start_time(self, timestamp: float | None = None) -> None:
+        """Take the time when the sweep began, in seconds since the epoch; now by default. Called by :meth:`setup`."""
+        self._start_time = timestamp or time.time()
 
     def should_report(self, trials: list[Trial], done: bool = False) -> bool:
         """Whether the last report is long enough ago, or ``done``."""

@@ -7,7 +7,15 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["get_env_creator", "get_trainable", "install", "register_env", "register_trainable", "registered_for_trials"]
+__all__ = [
+    "get_env_creator",
+    "get_trainable",
+    "get_trainable_cls",
+    "install",
+    "register_env",
+    "register_trainable",
+    "registered_for_trials",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +72,30 @@ def get_trainable(name: str) -> Any:
         f"No trainable is registered as {name!r}.{hint} Known: {known}. "
         f"Register yours with `tune.register_trainable({name!r}, trainable)`."
     )
+
+
+def get_trainable_cls(trainable_name: str) -> Any:
+    """The trainable of a name, under Ray's name for it: the class, or the function, which is a trainable as it is.
+
+    Parameters
+    ----------
+    trainable_name : str
+
+    Returns
+    -------
+    function or class
+
+    Raises
+    ------
+    TuneError
+        If there is none; the names that are known are listed.
+    """
+    from mltoolkit.tune.error import TuneError
+
+    try:
+        return get_trainable(trainable_name)
+    except ValueError as error:
+        raise TuneError(str(error)) from None
 
 
 def register_env(name: str, env_creator: Callable[[dict[str, Any]], Any]) -> None:

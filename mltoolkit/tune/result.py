@@ -4,16 +4,29 @@ from __future__ import annotations
 
 __all__ = [
     "AUTO_RESULT_KEYS",
+    "CONFIG_PREFIX",
+    "DEFAULT_EXPERIMENT_INFO_KEYS",
+    "DEFAULT_EXPERIMENT_NAME",
     "DEFAULT_METRIC",
+    "DEFAULT_RESULT_KEYS",
     "DONE",
     "EPISODES_THIS_ITER",
     "EPISODES_TOTAL",
     "EPISODE_REWARD_MEAN",
     "EXPERIMENT_TAG",
+    "EXPR_ERROR_FILE",
+    "EXPR_ERROR_PICKLE_FILE",
+    "EXPR_PARAM_FILE",
+    "EXPR_PARAM_PICKLE_FILE",
+    "EXPR_PROGRESS_FILE",
+    "EXPR_RESULT_FILE",
     "HOSTNAME",
+    "MEAN_ACCURACY",
+    "MEAN_LOSS",
     "NODE_IP",
     "PID",
     "SHOULD_CHECKPOINT",
+    "TIMESTAMP",
     "TIMESTEPS_THIS_ITER",
     "TIMESTEPS_TOTAL",
     "TIME_THIS_ITER_S",
@@ -25,6 +38,7 @@ __all__ = [
 DONE = "done"
 SHOULD_CHECKPOINT = "should_checkpoint"
 TRAINING_ITERATION = "training_iteration"
+TIMESTAMP = "timestamp"
 TIME_THIS_ITER_S = "time_this_iter_s"
 TIME_TOTAL_S = "time_total_s"
 TIMESTEPS_THIS_ITER = "timesteps_this_iter"
@@ -32,11 +46,27 @@ TIMESTEPS_TOTAL = "timesteps_total"
 EPISODES_THIS_ITER = "episodes_this_iter"
 EPISODES_TOTAL = "episodes_total"
 EPISODE_REWARD_MEAN = "episode_reward_mean"
+MEAN_ACCURACY = "mean_accuracy"
+MEAN_LOSS = "mean_loss"
 TRIAL_ID = "trial_id"
 EXPERIMENT_TAG = "experiment_tag"
 HOSTNAME = "hostname"
 NODE_IP = "node_ip"
 PID = "pid"
+
+CONFIG_PREFIX = "config"
+"""First part of the names of parameters in the tables of an analysis: ``"config/lr"``."""
+
+DEFAULT_EXPERIMENT_NAME = "default"
+DEFAULT_EXPERIMENT_INFO_KEYS = ("trainable_name", EXPERIMENT_TAG, TRIAL_ID)
+DEFAULT_RESULT_KEYS = (TRAINING_ITERATION, TIME_TOTAL_S, MEAN_ACCURACY, MEAN_LOSS)
+
+EXPR_PARAM_FILE = "params.json"
+EXPR_PARAM_PICKLE_FILE = "params.pkl"
+EXPR_PROGRESS_FILE = "progress.csv"
+EXPR_RESULT_FILE = "result.json"
+EXPR_ERROR_FILE = "error.txt"
+EXPR_ERROR_PICKLE_FILE = "error.pkl"
 
 DEFAULT_METRIC = "_metric"
 """Name of the metric of a trainable that gives a bare number, where the sweep names none."""
@@ -58,6 +88,6 @@ AUTO_RESULT_KEYS = (
     "date",
     "iterations_since_restore",
     "time_since_restore",
-    "timestamp",
+    TIMESTAMP,
 )
 """Keys of a result that no user's metric has."""

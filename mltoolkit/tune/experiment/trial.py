@@ -158,6 +158,24 @@ class Trial:
         """The latest one that is kept."""
         return self.checkpoints[-1][0] if self.checkpoints else None
 
+    def has_checkpoint(self) -> bool:
+        """Whether a checkpoint is kept."""
+        return bool(self.checkpoints)
+
+    @property
+    def has_reported_at_least_once(self) -> bool:
+        """Whether it has reported a result."""
+        return bool(self.last_result)
+
+    @property
+    def node_ip(self) -> str | None:
+        """Address of the host that it reported from last; before its first report the host's name, once it runs."""
+        return self.last_result.get("node_ip") or self.location.rpartition(":")[0] or None
+
+    def get_ray_actor_ip(self) -> str | None:
+        """See :attr:`node_ip`."""
+        return self.node_ip
+
     def add_checkpoint(self, checkpoint: Checkpoint, metrics: dict[str, Any]) -> None:
         """Take a checkpoint that is complete on disk."""
         self.drop_checkpoint(checkpoint.path)

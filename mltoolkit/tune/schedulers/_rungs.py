@@ -101,8 +101,9 @@ class StoppingBracket:
 
     def debug_string(self) -> str:
         """Milestones and cutoffs."""
-        cutoffs = (f"Iter {rung.milestone:.3f}: {rung.cutoff(self._reduction_factor)}" for rung in self.rungs)
-        return f"Bracket: {' | '.join(cutoffs)}"
+        cutoffs = ((rung.milestone, rung.cutoff(self._reduction_factor)) for rung in self.rungs)
+        texts = (f"Iter {time:.3f}: {None if cutoff is None else format(cutoff, '.6g')}" for time, cutoff in cutoffs)
+        return f"Bracket: {' | '.join(texts)}"
 
 
 class _PromotionRung:

@@ -168,6 +168,7 @@ class PopulationBasedTraining(MetricScheduler):
         self._warned = False
         self._num_checkpoints = 0
         self._num_perturbations = 0
+        self._perturbations_before = 0
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Take metric, mode and seed of the sweep; False if the scheduler has another metric or mode already."""
@@ -428,9 +429,30 @@ class PopulationBasedTraining(MetricScheduler):
                 controller.resume_trial(trial)
                 return
 
+    def last_scores(self, trials: Sequence[Trial]) -> list[float]:
+        """What live trials had scored at their latest perturbation interval; the metric, negated where less is better.
+
+        Parameters
+        ----------
+        trials : list of Trial
+
+        Returns
+        -------
+        list of float
+            In the order of `trials`, without those that have ended or have no score yet.
+        """
+        members = (self._members.get(trial.trial_id) for trial in trials)
+        return [member.score for member in members if member is not None and member.score is not None]
+
+    def reset_stats(self) -> None:
+        """Count checkpoints and perturbations in :meth:`debug_string` from zero."""
+        self._perturbations_before = self._num_perturbations  # which number entries of the log
+        self._num_checkpoints = 0
+
     def debug_string(self) -> str:
         """Number of checkpoints and of perturbations."""
-        return f"{type(self).__name__}: {self._num_checkpoints} checkpoints, {self._num_perturbations} perturbs"
+        perturbations = self._num_perturbations - self._perturbations_before
+        return f"{type(self).__name__}: {self._num_checkpoints} checkpoints, {perturbations} perturbs"
 
 
 def _take_out(items: list[Any], item: tuple[Any, ...]) -> None:

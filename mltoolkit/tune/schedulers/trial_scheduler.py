@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from mltoolkit.tune._keywords import check_keywords
+
 if TYPE_CHECKING:
     from mltoolkit.train import Checkpoint
     from mltoolkit.tune.execution.placement_groups import PlacementGroupFactory
@@ -92,6 +94,10 @@ class TrialScheduler:
 
     _metric: str | None = None
     _mode: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_keywords(cls)
 
     @property
     def metric(self) -> str | None:

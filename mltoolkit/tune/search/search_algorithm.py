@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mltoolkit.tune._keywords import check_keywords
+
 __all__ = ["SearchAlgorithm", "Suggestion"]
 
 
@@ -31,6 +33,10 @@ class SearchAlgorithm:
     After a crash it is restored from its saved state and asked once more for what came after, with the same ids in the
     same order; an algorithm that is seeded gives the same answers, and where it gives others the recorded ones stand.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_keywords(cls)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Take metric, mode and search space of the sweep; False if they were set before."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mltoolkit.tune._keywords import check_keywords
 from mltoolkit.tune.search._nested import lookup
 from mltoolkit.tune.search.sample import Domain
 from mltoolkit.tune.search.variant_generator import format_path, parse_spec_vars
@@ -68,6 +69,10 @@ class Searcher:
     # For subclasses that do not call `__init__`.
     _metric: Any = None
     _mode: Any = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_keywords(cls)
 
     def __init__(self, metric: Metric | None = None, mode: Metric | None = None) -> None:
         check_metric_and_mode(metric, mode)
@@ -393,3 +398,11 @@ def _as_point(trial: Trial, metric: str) -> dict[str, Any] | None:
         "error": failed,
         "pruned": not failed and not trial.last_result.get("done", False),
     }
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ConcurrencyLimiter":  # it stands here in Ray
+        from mltoolkit.tune.search.concurrency_limiter import ConcurrencyLimiter
+
+        return ConcurrencyLimiter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

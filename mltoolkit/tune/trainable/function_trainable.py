@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import numbers
 import os
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mltoolkit.tune.context import TuneContext
     from mltoolkit.tune.execution._messages import SavedCheckpoint
 
-__all__ = ["FunctionTrainable", "TrialStopped"]
+__all__ = ["FunctionTrainable", "TrialStopped", "wrap_function"]
 
 STOP_GRACE_S = 5.0
 """Seconds that a function has to end after it was told to stop, before its process is replaced."""
@@ -281,3 +282,38 @@ class FunctionTrainable(Trainable, Session):
             "A trainable function may return or yield a dict of metrics or a number (the metric), "
             f"got {type(value).__name__}: {value!r:.100}. Report other things with `tune.report({{...}})`."
         )
+
+
+def wrap_function(train_func: Callable[[dict[str, Any]], Any], name: str | None = None) -> Callable[..., Any]:
+    """Give a function trainable another name; a function needs no wrapping to be a trainable.
+
+    Parameters
+    ----------
+    train_func : callable
+    name : str, optional
+        That its trials carry; by default the function's own.
+
+    Returns
+    -------
+    callable
+        To be given to `Tuner`, `tune.run` or `register_trainable`. Not a class, as it is in Ray.
+
+    Examples
+    --------
+    >>> wrap_function(lambda config: {"y": 1}, name="one").__name__
+    'one'
+    """
+    from mltoolkit.tune.trainable.util import check_trainable
+
+    if isinstance(train_func, type):
+        raise TypeError(f"`wrap_function` takes a function, got the class {train_func.__name__}: use it as it is.")
+    check_trainable(train_func)
+    if name is None:
+        return train_func
+
+    @functools.wraps(train_func)
+    def renamed(*args: Any, **kwargs: Any) -> Any:
+        return train_func(*args, **kwargs)
+
+    renamed.__name__ = name
+    return renamed

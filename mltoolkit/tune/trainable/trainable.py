@@ -18,6 +18,7 @@ from mltoolkit.tune.result import (
     DONE,
     EPISODES_THIS_ITER,
     EPISODES_TOTAL,
+    SHOULD_CHECKPOINT,
     TIME_THIS_ITER_S,
     TIME_TOTAL_S,
     TIMESTEPS_THIS_ITER,
@@ -117,6 +118,13 @@ class Trainable:
     def cleanup(self) -> None:
         """Release what the trial holds, when it ends."""
 
+    def _export_model(self, export_formats: list[str], export_dir: str) -> dict[str, str]:
+        """Write the model into a folder; return the file of each format."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `_export_model(self, export_formats, export_dir)` to be exported. "
+            "A sweep keeps what `save_checkpoint` writes: files that others are to read can be written there."
+        )
+
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory | dict[str, float] | None:
         """The resources that a configuration needs; None for one CPU."""
@@ -151,6 +159,63 @@ class Trainable:
                 f"got {type(result).__name__}: {result!r:.100}"
             )
         return self._complete(dict(result), time.perf_counter() - start)
+
+    def train_buffered(self, buffer_time_s: float, max_buffer_length: int = 1000) -> list[dict[str, Any]]:
+        """Take steps for some time.
+
+        Parameters
+        ----------
+        buffer_time_s : float
+            Seconds after which no step begins any more; one is taken in any case.
+        max_buffer_length : int, default=1000
+            Most steps to take.
+
+        Returns
+        -------
+        list of dict
+            What :meth:`train` gave for each. The last is the one that says ``done`` or ``should_checkpoint``, if one
+            does.
+        """
+        until = time.monotonic() + buffer_time_s
+        results = [self.train()]
+        while len(results) < max_buffer_length and time.monotonic() < until:
+            if results[-1].get(DONE) or results[-1].get(SHOULD_CHECKPOINT):
+                break
+            results.append(self.train())
+        return results
+
+    def export_model(self, export_formats: list[str] | str, export_dir: str | None = None) -> dict[str, str]:
+        """Write the model as files for others, through the method ``_export_model`` of the class.
+
+        Parameters
+        ----------
+        export_formats : str or list of str
+            Names that the class knows.
+        export_dir : str, optional
+            Folder to write into; by default :attr:`logdir`.
+
+        Returns
+        -------
+        dict of str to str
+            The file of each format.
+
+        Raises
+        ------
+        NotImplementedError
+            If the class does not define ``_export_model(self, export_formats, export_dir)``.
+        """
+        formats = [export_formats] if isinstance(export_formats, str) else list(export_formats)
+        return self._export_model(formats, export_dir or self.logdir)
+
+    def get_state(self) -> dict[str, Any]:
+        """How far it is: ``iteration``, ``timesteps_total``, ``time_total`` (s), ``episodes_total``, ``last_result``."""
+        return {
+            "iteration": self._iteration,
+            "timesteps_total": self._timesteps_total,
+            "time_total": self._time_total,
+            "episodes_total": self._episodes_total,
+            "last_result": self._last_result,
+        }
 
     def save(self, checkpoint_dir: str | None = None) -> Checkpoint:
         """Save the state and the progress.
