@@ -306,3 +306,23 @@ def test_pb2_bounds_are_pairs(bounds):
         pb2(hyperparam_bounds={"lr": bounds})
     with pytest.raises(TuneError, match="nothing to vary"):
         pb2(hyperparam_bounds={})
+
+
+def test_scores_of_those_that_are_alive_and_counts_from_zero(tmp_path):
+    sweep = population(pbt(), slots=8, experiment_path=tmp_path)
+    sweep.run(max_events=100)
+    trials, scheduler = sweep.get_trials(), sweep.scheduler
+    scores = scheduler.last_scores(trials)
+    assert len(scores) == len(trials) == 8
+    assert scheduler.last_scores([trials[2], trials[1]]) == [scores[2], scores[1]]
+    assert scheduler.last_scores([Trial("unknown", "f", {})]) == []
+    before = scheduler._num_perturbations
+    assert f"{before} perturbs" in scheduler.debug_string()
+    assert before > 0
+    scheduler.reset_stats()
+    assert "0 checkpoints, 0 perturbs" in scheduler.debug_string()
+    sweep.run()
+    assert f" {scheduler._num_perturbations - before} perturbs" in scheduler.debug_string()
+    assert scheduler.last_scores(trials) == []
+    # Entries of the log go on with their numbers.
+    assert len((tmp_path / "pbt_global.txt").read_text().splitlines()) == scheduler._num_perturbations > before
