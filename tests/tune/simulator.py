@@ -138,7 +138,7 @@ class Simulator:
         return self.resources
 
     def stop_trial(self, trial: Trial) -> None:
-        if trial.is_finished:
+        if trial.is_finished():
             return
         if trial.status == Trial.RUNNING:
             assert trial.trial_id != self.current, "the trial at hand is stopped by the decision on it"
@@ -166,7 +166,7 @@ class Simulator:
         return trial.checkpoint
 
     def reset_trial(self, trial: Trial, config, checkpoint=None, tag=None, resources=None) -> None:
-        assert not trial.is_finished
+        assert not trial.is_finished()
         trial.config = config
         if checkpoint is not None:
             trial.checkpoints = [(checkpoint, checkpoint.metrics)]
@@ -382,7 +382,7 @@ class Inert:
         return list(self.trials.values())
 
     def get_live_trials(self) -> list[Trial]:
-        return [t for t in self.trials.values() if not t.is_finished]
+        return [t for t in self.trials.values() if not t.is_finished()]
 
     def get_trial(self, trial_id: str) -> Trial | None:
         return self.trials.get(trial_id)

@@ -120,10 +120,9 @@ def test_finished_trials_are_looked_at_once():
     looked_at = []
 
     class Watched(Trial):
-        @property
         def is_finished(self):
             looked_at.append(self.trial_id)
-            return super().is_finished
+            return super().is_finished()
 
     trials = [Watched(f"t{i}", "train", {}, status="TERMINATED", last_result={"loss": i}) for i in range(50)]
     state = state_of(trials)

@@ -77,7 +77,7 @@ def test_a_killed_sweep_goes_on_as_if_nothing_had_been(killed, undisturbed, kill
     case = kill.partition("@")[0]
     folder = killed / kill.replace(":", "-")
     before = {t.trial_id: t for t in load_trials(folder / "exp")}
-    finished = [t for t in before.values() if t.is_finished]
+    finished = [t for t in before.values() if t.is_finished()]
     executed = executions(folder)
     assert len(finished) < len(undisturbed(case)), "the driver was to die in the middle"
 

@@ -87,7 +87,7 @@ class SweepState:
         unfinished = []
         counts: Counter[str] = Counter()
         for trial in self._unfinished:
-            if trial.is_finished:
+            if trial.is_finished():
                 self._finish(trial)
             else:
                 unfinished.append(trial)

@@ -59,10 +59,10 @@ class _Replay:
         for event in read_events(self._path, position):
             self._show(event)
         self._decide()
-        self.sweep.owed_actions = [a for a in self._controller.asked if not a.trial.is_finished]
+        self.sweep.owed_actions = [a for a in self._controller.asked if not a.trial.is_finished()]
         for trial_id, decision in self._decisions.items():
             trial = self.sweep.trials[trial_id]
-            if trial.is_finished:
+            if trial.is_finished():
                 continue
             if decision in (DONE, TrialScheduler.STOP):
                 self.sweep.owed.append((trial, "done" if decision == DONE else "stopped"))
@@ -178,7 +178,7 @@ class _InertController:
         return self._sweep.settings.search_alg
 
     def stop_trial(self, trial: Trial) -> None:
-        if not trial.is_finished:
+        if not trial.is_finished():
             self.asked.append(Action("stop_trial", trial))
 
     def pause_trial(self, trial: Trial, should_checkpoint: bool = True) -> None:

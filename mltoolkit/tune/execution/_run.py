@@ -133,7 +133,7 @@ def _resume(sweep: Sweep, storage: TrialStorage, resume: ResumeConfig) -> None:
             choice = resume.finished
         else:
             choice = resume.unfinished
-        if trial.is_finished:
+        if trial.is_finished():
             if choice == "skip":
                 continue
             storage.note_revived(trial, keep_checkpoints=choice == "resume")

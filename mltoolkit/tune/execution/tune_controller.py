@@ -117,7 +117,7 @@ class TuneController:
 
     def stop_trial(self, trial: Trial) -> None:
         """End a trial for good."""
-        if trial.is_finished:
+        if trial.is_finished():
             return
         slot = self._slot_of.get(trial.trial_id)
         if slot is None:
@@ -128,7 +128,7 @@ class TuneController:
     def pause_trial(self, trial: Trial, should_checkpoint: bool = True) -> None:
         """Take a running trial off its slot, at its next result where it is not at one."""
         slot = self._slot_of.get(trial.trial_id)
-        if slot is None or trial.is_finished:
+        if slot is None or trial.is_finished():
             return
         if slot.at_rest:
             if should_checkpoint:
@@ -241,7 +241,7 @@ class TuneController:
     def _make_good(self, action: Action) -> None:
         """Do what the scheduler of a restored sweep asked for before its driver died."""
         trial = action.trial
-        if trial.is_finished:
+        if trial.is_finished():
             return
         if action.name == "pause_trial":
             self._note_wait(trial, Trial.PAUSED)
@@ -725,7 +725,7 @@ class TuneController:
 
     def _leave(self, trial: Trial) -> None:
         """A trial that the end of the sweep found unfinished."""
-        if trial.is_finished:
+        if trial.is_finished():
             return
         if self._goes_on:
             if trial.status == Trial.RUNNING:

@@ -185,7 +185,6 @@ class Trial:
         """Forget a checkpoint that is not kept any longer."""
         self.checkpoints = [kept for kept in self.checkpoints if kept[0].path != path]
 
-    @property
     def is_finished(self) -> bool:
         """Whether it will not run again."""
         return self.status in (Trial.TERMINATED, Trial.ERROR)

@@ -386,7 +386,7 @@ def _trials_of(trials_or_analysis: Any) -> Iterable[Trial]:
 
 
 def _as_point(trial: Trial, metric: str) -> dict[str, Any] | None:
-    if not trial.is_finished:
+    if not trial.is_finished():
         return None
     value = lookup(trial.last_result, metric)
     if value is None:

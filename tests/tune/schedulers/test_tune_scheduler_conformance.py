@@ -113,7 +113,7 @@ def test_sweeps_end(name, num_trials):
 @each
 def test_sweeps_of_functions_without_checkpoints_end(name):
     sweep = simulate(make(name), num_trials=12, checkpoints=False).run()
-    assert all(trial.is_finished for trial in sweep.get_trials())
+    assert all(trial.is_finished() for trial in sweep.get_trials())
 
 
 @each
@@ -149,13 +149,13 @@ def test_all_but_one_fail_late(name):
 
     for slots in (1, 3, 10):
         sweep = simulate(make(name), value, num_trials=10, slots=slots).run()
-        assert all(trial.is_finished for trial in sweep.get_trials())
+        assert all(trial.is_finished() for trial in sweep.get_trials())
 
 
 @each
 def test_trials_that_complete_early_hold_up_nobody(name):
     sweep = simulate(make(name), num_trials=25, length=lambda trial: 1 + trial.index % 5).run()
-    assert all(trial.is_finished for trial in sweep.get_trials())
+    assert all(trial.is_finished() for trial in sweep.get_trials())
 
 
 @each
@@ -164,7 +164,7 @@ def test_nan_is_the_worst_score(name):
         return math.nan if trial.index % 2 else curve(trial, iteration)
 
     sweep = simulate(make(name), value, num_trials=20).run()
-    assert all(trial.is_finished for trial in sweep.get_trials())
+    assert all(trial.is_finished() for trial in sweep.get_trials())
     if not name.startswith("pb"):  # there a trial that reports NaN is set back, and runs again
         means = [sum(sweep.results_of[t.trial_id] for t in sweep.get_trials() if t.index % 2 == odd) for odd in (0, 1)]
         assert means[0] >= means[1], "trials that report NaN get more time than the others"
@@ -177,7 +177,7 @@ def test_equal_scores_and_uneven_durations(name):
     sweep = simulate(
         make(name), lambda trial, iteration: 1.0, num_trials=15, duration=lambda t, i: 1 + t.index % 4
     ).run()
-    assert all(trial.is_finished for trial in sweep.get_trials())
+    assert all(trial.is_finished() for trial in sweep.get_trials())
 
 
 @each
@@ -189,7 +189,7 @@ def test_coarse_times(name):
 
     for slots in (1, 4):
         sweep = simulate(make(name), value, num_trials=20, slots=slots, length=4).run()
-        assert all(trial.is_finished for trial in sweep.get_trials())
+        assert all(trial.is_finished() for trial in sweep.get_trials())
 
 
 @each
@@ -294,7 +294,7 @@ def test_a_metric_that_is_no_number_is_an_error(name, value):
 @each
 def test_nested_metrics_are_found(name):
     sweep = simulate(make(name, metric="eval/score"), lambda t, i: {"eval": {"score": curve(t, i)}}, num_trials=8).run()
-    assert all(trial.is_finished for trial in sweep.get_trials())
+    assert all(trial.is_finished() for trial in sweep.get_trials())
 
 
 @each

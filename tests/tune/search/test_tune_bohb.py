@@ -144,7 +144,7 @@ class Controller:
         return self.trials
 
     def get_live_trials(self):
-        return [trial for trial in self.trials if not trial.is_finished]
+        return [trial for trial in self.trials if not trial.is_finished()]
 
     def get_trial(self, trial_id):
         return next((trial for trial in self.trials if trial.trial_id == trial_id), None)
@@ -199,7 +199,7 @@ def test_hyperband_fills_the_largest_bracket_first_and_tells_the_searcher():
             if not controller.get_live_trials():
                 break
             scheduler.on_stall(controller)
-    assert all(trial.is_finished for trial in controller.trials)
+    assert all(trial.is_finished() for trial in controller.trials)
     sizes = {budget: len(losses) for budget, losses in search._losses.items()}
     assert sizes[1] == 9  # all of the first bracket
     assert sizes[3] == 3 + 4  # its best third, and the four of the second one that there were
