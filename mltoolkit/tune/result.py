@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mltoolkit.train._session import DEFAULT_METRIC
+
 __all__ = [
     "AUTO_RESULT_KEYS",
     "CONFIG_PREFIX",
@@ -67,9 +69,6 @@ EXPR_PROGRESS_FILE = "progress.csv"
 EXPR_RESULT_FILE = "result.json"
 EXPR_ERROR_FILE = "error.txt"
 EXPR_ERROR_PICKLE_FILE = "error.pkl"
-
-DEFAULT_METRIC = "_metric"
-"""Name of the metric of a trainable that gives a bare number, where the sweep names none."""
 
 AUTO_RESULT_KEYS = (
     TRAINING_ITERATION,

@@ -40,6 +40,7 @@ from typing import Any
 
 import cloudpickle
 
+from mltoolkit.tune._torn_lines import cut_torn_line
 from mltoolkit.tune.error import StorageError, TuneError
 
 __all__ = ["FILE_NAME", "Journal", "decode_config", "encode_config", "read_events", "to_json"]
@@ -71,7 +72,7 @@ class Journal:
         try:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             _lock(descriptor, self.path)
-            _cut_torn_line(self.path)
+            cut_torn_line(self.path)
         except OSError as error:
             raise self._failure(error) from error
         # Unbuffered: an event is in the kernel's hands when `append` returns, so it survives the driver.
@@ -230,21 +231,3 @@ def _lock(descriptor: int, path: Path) -> None:
             f"The experiment in {path.parent} is being run by another sweep. Wait until it has ended, or give this one "
             "another `name`."
         ) from None
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Remove a last line without an end, so that the next event does not continue it."""
-    if not path.exists():
-        return
-    with open(path, "rb+") as file:
-        size = position = file.seek(0, os.SEEK_END)
-        while position:
-            step = min(position, 65536)
-            file.seek(position - step)
-            end = file.read(step).rfind(b"\n")
-            if end >= 0:
-                position = position - step + end + 1
-                break
-            position -= step
-        if position != size:
-            file.truncate(position)

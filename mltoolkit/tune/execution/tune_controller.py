@@ -585,8 +585,7 @@ class TuneController:
     def _free(self, trial: Trial, finished: bool = False) -> None:
         """Take a trial off its slot: the process ends it, then waits for another one or ends as well."""
         slot = self._slot_of.pop(trial.trial_id, None)
-        for marks in (self._resets, self._stops, self._pauses):
-            marks.discard(trial.trial_id)
+        self._forget_requests(trial)
         if slot is None:
             return
         slot.trial = None
@@ -613,6 +612,11 @@ class TuneController:
                 self._close(slot)
 
         self._calls.add(slot, slot.actor.end.remote(), ended, _END_S)
+
+    def _forget_requests(self, trial: Trial) -> None:
+        """What a scheduler asked of a running trial ends with the run."""
+        for requests in (self._resets, self._stops, self._pauses):
+            requests.discard(trial.trial_id)
 
     def _close(self, slot: Slot) -> None:
         self._calls.drop(slot)
@@ -646,8 +650,7 @@ class TuneController:
 
     def _retry(self, trial: Trial, error: BaseException, *, counted: bool) -> None:
         self._storage.note_failure(trial, error, counted=counted)
-        for marks in (self._resets, self._stops, self._pauses):
-            marks.discard(trial.trial_id)
+        self._forget_requests(trial)
         trial.status = Trial.PENDING
         self._callbacks.on_trial_recover(self._iteration, self._sweep.in_order, trial)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from mltoolkit.tune.error import StorageError
 
-__all__ = ["AppendFiles", "cut_torn_line", "replace_file", "storage_error"]
+__all__ = ["AppendFiles", "replace_file", "storage_error"]
 
 # Schedulers may pause hundreds of trials, each of which has its files: more than a process may hold open.
 _MAX_OPEN = 64
@@ -91,14 +91,6 @@ class AppendFiles:
     def __getstate__(self) -> dict[str, object]:
         # Callbacks are part of a sweep's settings, which are stored: a copy opens its files anew.
         return {"_repair": self._repair, "_open": OrderedDict(), "_seen": set()}
-
-
-def cut_torn_line(path: str) -> None:
-    """Cut off a last line without its end: a driver that was killed may have left half of one."""
-    with open(path, "r+b") as file:
-        data = file.read()
-        if data and not data.endswith(b"\n"):
-            file.truncate(data.rfind(b"\n") + 1)
 
 
 def replace_file(path: str, data: bytes) -> None:

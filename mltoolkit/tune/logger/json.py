@@ -6,7 +6,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from mltoolkit.tune.logger._files import AppendFiles, cut_torn_line, replace_file
+from mltoolkit.tune._torn_lines import cut_torn_line
+from mltoolkit.tune.logger._files import AppendFiles, replace_file
 from mltoolkit.tune.logger._values import jsonable, to_json
 from mltoolkit.tune.logger.logger import LoggerCallback
 

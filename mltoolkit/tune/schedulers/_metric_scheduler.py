@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mltoolkit.tune.error import MissingMetricError, TuneError
 from mltoolkit.tune.result import AUTO_RESULT_KEYS, DEFAULT_METRIC
 from mltoolkit.tune.schedulers.trial_scheduler import FIFOScheduler
+from mltoolkit.tune.search._nested import lookup
 
 if TYPE_CHECKING:
     from mltoolkit.tune.experiment import Trial
@@ -83,12 +84,10 @@ class MetricScheduler(FIFOScheduler):
 
     def _has_time_and_metric(self, result: dict[str, Any]) -> bool:
         """Whether a last result, which may stem from a trial that never reported, can be judged."""
-        return _lookup(result, self._time_attr) is not _MISSING and _lookup(result, str(self._metric)) is not _MISSING
+        return all(lookup(result, str(name), _MISSING) is not _MISSING for name in (self._time_attr, self._metric))
 
     def _number(self, trial: Trial, result: dict[str, Any], name: str, option: str) -> float:
-        value = result.get(name, _MISSING)
-        if value is _MISSING:
-            value = _lookup(result, name)
+        value = lookup(result, name, _MISSING)
         if value is _MISSING:
             raise MissingMetricError(self._missing_text(trial, result, name, option))
         if not isinstance(value, (int, float)):
@@ -136,17 +135,6 @@ def positive(owner: str, name: str, value: Any, *, above: float = 0) -> None:
 def _check_mode(mode: str | None) -> None:
     if mode not in (None, "min", "max"):
         raise ValueError(f"`mode` must be 'min' or 'max', got {mode!r}.")
-
-
-def _lookup(result: dict[str, Any], name: str) -> Any:
-    if name in result:
-        return result[name]
-    value: Any = result
-    for part in name.split("/"):
-        if not isinstance(value, dict) or part not in value:
-            return _MISSING
-        value = value[part]
-    return value
 
 
 def _names(result: dict[str, Any], prefix: str = "") -> list[str]:

@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mltoolkit.tune._torn_lines import cut_torn_line
+
 __all__ = ["PolicyLog", "read_policy"]
 
 
@@ -88,11 +90,8 @@ def _count_lines(path: Path) -> int:
     """Number of complete lines; a torn last one is cut off."""
     if not path.exists():
         return 0
-    data = path.read_bytes()
-    if not data.endswith(b"\n"):
-        data = data[: data.rfind(b"\n") + 1]
-        os.truncate(path, len(data))
-    return data.count(b"\n")
+    cut_torn_line(path)
+    return path.read_bytes().count(b"\n")
 
 
 def _write_at_once(path: Path, text: str) -> None:

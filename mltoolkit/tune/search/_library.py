@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from mltoolkit._optional import require
+from mltoolkit.tune.result import DEFAULT_METRIC
 from mltoolkit.tune.search._nested import lookup, unflatten
 from mltoolkit.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Normal, Quantized, Uniform
 from mltoolkit.tune.search.searcher import Searcher, check_search_space
@@ -34,7 +35,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_METRIC = "_metric"
 _MISSING = object()
 
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mltoolkit._optional import require
+from mltoolkit.tune.result import DEFAULT_METRIC
 from mltoolkit.tune.search._library import (
-    DEFAULT_METRIC,
     Choice,
     LibrarySearcher,
     Range,
