@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from mltoolkit.rllib.callbacks.callbacks import RLlibCallback
+
+__all__ = ["RLlibCallback"]

@@ -1,0 +1,150 @@
+"""What ``train`` and ``evaluate`` return, under the names of both of RLlib's stacks."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from mltoolkit.rllib.utils.metrics.metrics_logger import MetricsLogger
+
+__all__ = ["EpisodeWindow", "episode_metrics", "learner_info"]
+
+_NAN = float("nan")
+
+
+class EpisodeWindow:
+    """Returns and lengths of the newest episodes, and counts over a lifetime.
+
+    Parameters
+    ----------
+    size : int
+        Episodes that a mean is taken over where an iteration ended fewer: ``metrics_num_episodes_for_smoothing``.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._returns: deque[float] = deque(maxlen=size)
+        self._lengths: deque[int] = deque(maxlen=size)
+        self._custom: dict[str, deque[float]] = {}
+        self._hist: dict[str, deque[float]] = {}
+        self._size = size
+        self.num_episodes = 0
+
+    def add(self, episodes: dict[str, Any]) -> None:
+        """Take up the episodes of a runner."""
+        self._returns.extend(episodes["returns"])
+        self._lengths.extend(episodes["lengths"])
+        self.num_episodes += len(episodes["returns"])
+        for metrics in episodes["custom_metrics"]:
+            for name, value in metrics.items():
+                self._custom.setdefault(name, deque(maxlen=self._size)).append(float(value))
+        for name, values in episodes["hist_data"].items():
+            self._hist.setdefault(name, deque(maxlen=self._size)).extend(float(value) for value in values)
+
+    def metrics(self) -> dict[str, Any]:
+        """Their means and extremes; NaN where no episode has ended yet."""
+        return episode_metrics(self._returns, self._lengths, self._custom, self._hist)
+
+    def get_state(self) -> dict[str, Any]:
+        """All as plain data."""
+        return {
+            "returns": list(self._returns),
+            "lengths": list(self._lengths),
+            "custom": {name: list(values) for name, values in self._custom.items()},
+            "hist": {name: list(values) for name, values in self._hist.items()},
+            "num_episodes": self.num_episodes,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take up what :meth:`get_state` gave."""
+        self._returns = deque(state["returns"], maxlen=self._size)
+        self._lengths = deque(state["lengths"], maxlen=self._size)
+        self._custom = {name: deque(values, maxlen=self._size) for name, values in state["custom"].items()}
+        self._hist = {name: deque(values, maxlen=self._size) for name, values in state["hist"].items()}
+        self.num_episodes = state["num_episodes"]
+
+
+def episode_metrics(
+    returns: Iterable[float],
+    lengths: Iterable[int],
+    custom: dict[str, Any] | None = None,
+    hist: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Means and extremes of episodes, under old names and new.
+
+    Parameters
+    ----------
+    returns : iterable of float
+        Undiscounted sums of rewards.
+    lengths : iterable of int
+        Steps.
+    custom : dict of str to iterable of float, optional
+        What callbacks put into ``episode.custom_metrics``.
+    hist : dict of str to iterable of float, optional
+        What callbacks put into ``episode.hist_data``.
+
+    Returns
+    -------
+    dict
+    """
+    returns, lengths = list(returns), list(lengths)
+    low, mean, high = _spread(returns)
+    shortest, mean_length, longest = _spread(lengths)
+    custom_metrics: dict[str, float] = {}
+    for name, values in (custom or {}).items():
+        (
+            custom_metrics[f"{name}_min"],
+            custom_metrics[f"{name}_mean"],
+            custom_metrics[f"{name}_max"],
+        ) = _spread(list(values))
+    return {
+        "episode_return_mean": mean,
+        "episode_return_min": low,
+        "episode_return_max": high,
+        "episode_reward_mean": mean,
+        "episode_reward_min": low,
+        "episode_reward_max": high,
+        "episode_len_mean": mean_length,
+        "episode_len_min": shortest,
+        "episode_len_max": longest,
+        "custom_metrics": custom_metrics,
+        "hist_stats": {
+            "episode_reward": returns,
+            "episode_lengths": lengths,
+            **{name: list(values) for name, values in (hist or {}).items()},
+        },
+    }
+
+
+def runner_metrics(logger: MetricsLogger, samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """What callbacks logged in the runners, in the runners' order."""
+    for sample in samples:
+        logger.replay(sample["metrics"])
+    return logger.reduce()
+
+
+def learner_info(results: dict[str, Any]) -> dict[str, Any]:
+    """The learner's results as the older stack nests them, below ``info/learner``."""
+    names = {
+        "curr_kl_coeff": "cur_kl_coeff",
+        "default_optimizer_learning_rate": "cur_lr",
+        "mean_kl_loss": "kl",
+        "curr_entropy_coeff": "entropy_coeff",
+        "gradients_default_optimizer_global_norm": "grad_gnorm",
+    }
+    return {
+        module_id: {
+            "learner_stats": {names.get(name, name): value for name, value in stats.items()},
+            "num_agent_steps_trained": stats.get("num_module_steps_trained", _NAN),
+        }
+        for module_id, stats in results.items()
+        if module_id != "__all_modules__"
+    }
+
+
+def _spread(values: list[Any]) -> tuple[float, float, float]:
+    if not values:
+        return _NAN, _NAN, _NAN
+    return float(min(values)), float(np.mean(values)), float(max(values))

@@ -1,0 +1,269 @@
+"""The environment runners of an algorithm: one in its process, or actors that are replaced when they die."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import mltoolkit
+from mltoolkit.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
+from mltoolkit.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+__all__ = ["EnvRunnerGroup", "EnvRunnersLostError"]
+
+logger = logging.getLogger(__name__)
+
+_LOST = (ActorDiedError, ActorUnavailableError)
+_START_TIMEOUT_S = 120.0
+
+
+class EnvRunnersLostError(RuntimeError):
+    """Environment runners died and may not or could not be replaced."""
+
+
+class EnvRunnerGroup:
+    """Runners that sample side by side with the same weights.
+
+    Parameters
+    ----------
+    config : AlgorithmConfig
+    num_env_runners : int
+        Actors to start; with 0 there is one runner in this process.
+    seed : tuple of int
+        What the runners' seeds are derived from.
+    on_recreated : callable, optional
+        Called with the indices of runners that were replaced.
+
+    Attributes
+    ----------
+    local_env_runner : SingleAgentEnvRunner or None
+    num_restarts : int
+        Runners replaced so far.
+    num_dropped : int
+        Runners that were lost for good, with ``ignore_env_runner_failures``.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        num_env_runners: int,
+        seed: tuple[int, ...],
+        on_recreated: Callable[[list[int]], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._seed = seed
+        self._on_recreated = on_recreated
+        self.local_env_runner: SingleAgentEnvRunner | None = None
+        self._actors: dict[int, Any] = {}
+        self._restarts_of: dict[int, int] = {}
+        self.num_restarts = 0
+        self.num_dropped = 0
+        if num_env_runners == 0:
+            self.local_env_runner = SingleAgentEnvRunner(config, 0, seed=(*seed, 0))
+        else:
+            actor_class: Any = mltoolkit.remote(SingleAgentEnvRunner)
+            self._actor_class = actor_class.options(**_resources(config))
+            self._config_ref = mltoolkit.put(config)
+            _check_room(config, num_env_runners)
+            for index in range(1, num_env_runners + 1):
+                self._start(index)
+
+    def spaces(self) -> tuple[Any, Any]:
+        """Spaces of observations and actions, from any runner; waits for the environments to be made.
+
+        Raises
+        ------
+        Exception
+            What an environment's constructor raised.
+        """
+        if self.local_env_runner is not None:
+            return self.local_env_runner.spaces()
+        results = self._call_all("spaces", timeout_s=_START_TIMEOUT_S)
+        first: tuple[Any, Any] = next(iter(results.values()))
+        return first
+
+    @property
+    def num_healthy(self) -> int:
+        """Actors that are there."""
+        return len(self._actors)
+
+    @property
+    def indices(self) -> list[int]:
+        """Indices of the runners: 0 for the one in this process, from 1 for actors."""
+        return [0] if self.local_env_runner is not None else sorted(self._actors)
+
+    def sample(self, state: Any, steps_of: Callable[[int], int], **options: Any) -> list[dict[str, Any]]:
+        """Let every runner sample its part, in the order of their indices.
+
+        Parameters
+        ----------
+        state : dict
+            Weights and filters, as :meth:`SingleAgentEnvRunner.sample` takes them.
+        steps_of : callable
+            Environment steps for a runner's index.
+
+        Raises
+        ------
+        EnvRunnersLostError
+            If runners died and must not be replaced, or do so again and again.
+        Exception
+            What an environment raised.
+        """
+        if self.local_env_runner is not None:
+            return [self.local_env_runner.sample(state, num_env_steps=steps_of(0), **options)]
+        ref = mltoolkit.put(state)
+        results = self._call_all(
+            "sample",
+            arguments=lambda index: ((ref,), {"num_env_steps": steps_of(index), **options}),
+            timeout_s=self._config.sample_timeout_s,
+        )
+        return [results[index] for index in sorted(results)]
+
+    def evaluate(
+        self, state: Any, arguments_of: Callable[[int], dict[str, Any]], timeout_s: float
+    ) -> list[dict[str, Any]]:
+        """Let every runner evaluate its part, in the order of their indices."""
+        if self.local_env_runner is not None:
+            return [self.local_env_runner.evaluate(state, timeout_s=timeout_s, **arguments_of(0))]
+        ref = mltoolkit.put(state)
+        results = self._call_all(
+            "evaluate",
+            arguments=lambda index: ((ref,), {"timeout_s": timeout_s, **arguments_of(index)}),
+            # A runner ends by itself; the margin is for its start and the way back.
+            timeout_s=timeout_s + _START_TIMEOUT_S,
+        )
+        return [results[index] for index in sorted(results)]
+
+    def foreach_env_runner(self, func: Callable[[Any], Any], timeout_seconds: float | None = None) -> list[Any]:
+        """What `func` gives for each runner, called in its process."""
+        if self.local_env_runner is not None:
+            return [func(self.local_env_runner)]
+        timeout_s = self._config.sample_timeout_s if timeout_seconds is None else timeout_seconds
+        results = self._call_all("apply", arguments=lambda _: ((func,), {}), timeout_s=timeout_s)
+        return [results[index] for index in sorted(results)]
+
+    def get_states(self) -> dict[int, dict[str, Any]]:
+        """Where each runner's environments and generators are."""
+        if self.local_env_runner is not None:
+            return {0: self.local_env_runner.get_state()}
+        return self._call_all("get_state", timeout_s=self._config.sample_timeout_s)
+
+    def set_states(self, states: dict[int, dict[str, Any]]) -> None:
+        """Let the runners go on from where they were; those that were not there then begin anew."""
+        if self.local_env_runner is not None:
+            if 0 in states:
+                self.local_env_runner.set_state(states[0])
+            return
+        known = {index: state for index, state in states.items() if index in self._actors}
+        refs = [self._actors[index].set_state.remote(state) for index, state in known.items()]
+        mltoolkit.get(refs, timeout=self._config.sample_timeout_s)
+
+    def stop(self) -> None:
+        """Close the environments and end the actors."""
+        if self.local_env_runner is not None:
+            self.local_env_runner.stop()
+        actors, self._actors = self._actors, {}
+        if not actors or not mltoolkit.is_initialized():
+            return
+        # A moment to close windows and sockets of the environments; a runner that hangs is ended without.
+        mltoolkit.wait([actor.stop.remote() for actor in actors.values()], num_returns=len(actors), timeout=2.0)
+        for actor in actors.values():
+            mltoolkit.kill(actor)
+
+    def _start(self, index: int, recreated: bool = False) -> None:
+        seed = (*self._seed, index)
+        if recreated:
+            # Not the first one's: it would draw the same episodes again.
+            seed = (*seed, self._restarts_of[index])
+        self._actors[index] = self._actor_class.remote(self._config_ref, index, seed=seed, recreated=recreated)
+
+    def _call_all(
+        self,
+        method: str,
+        *,
+        arguments: Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]] | None = None,
+        timeout_s: float,
+    ) -> dict[int, Any]:
+        """Results by index. Runners that die meanwhile are replaced and asked again."""
+        results: dict[int, Any] = {}
+        pending = {index: self._submit(index, method, arguments) for index in sorted(self._actors)}
+        deadline = time.monotonic() + timeout_s
+        while pending:
+            lost: dict[int, BaseException] = {}
+            for index, ref in list(pending.items()):
+                try:
+                    results[index] = mltoolkit.get(ref, timeout=max(0.0, deadline - time.monotonic()))
+                except _LOST as error:
+                    if isinstance(error.cause, BaseException):
+                        # The constructor raised: the environment's error is what the user looks for, and another
+                        # try would end the same way.
+                        raise error.cause from None
+                    lost[index] = error
+                except GetTimeoutError as error:
+                    raise TimeoutError(
+                        f"Environment runner {index} did not finish `{method}` within {timeout_s:g} s. Either its "
+                        "environment hangs, or the steps take longer: raise `config.env_runners(sample_timeout_s=...)`, "
+                        "or lower `rollout_fragment_length` or `train_batch_size`."
+                    ) from error
+                del pending[index]
+            if lost:
+                self._replace(lost)
+                pending = {index: self._submit(index, method, arguments) for index in lost if index in self._actors}
+                deadline = time.monotonic() + timeout_s
+        if not results and self._config.num_env_runners:
+            raise EnvRunnersLostError("All environment runners are lost; none is left to sample with.")
+        return results
+
+    def _submit(self, index: int, method: str, arguments: Any) -> Any:
+        args, kwargs = arguments(index) if arguments is not None else ((), {})
+        return getattr(self._actors[index], method).remote(*args, **kwargs)
+
+    def _replace(self, lost: dict[int, BaseException]) -> None:
+        config = self._config
+        recreated = []
+        for index, error in lost.items():
+            del self._actors[index]
+            if not config.restart_failed_env_runners:
+                if not config.ignore_env_runner_failures:
+                    raise EnvRunnersLostError(
+                        f"Environment runner {index} died: {error}. It is not replaced, since "
+                        "`fault_tolerance(restart_failed_env_runners=False)` was set; with "
+                        "`ignore_env_runner_failures=True` training goes on with those that are left."
+                    ) from error
+                self.num_dropped += 1
+                logger.warning("Environment runner %d died and is left out from now on: %s", index, error)
+                continue
+            restarts = self._restarts_of[index] = self._restarts_of.get(index, 0) + 1
+            if restarts > config.max_num_env_runner_restarts:
+                raise EnvRunnersLostError(
+                    f"Environment runner {index} died {restarts} times, more than "
+                    f"`max_num_env_runner_restarts={config.max_num_env_runner_restarts}` allows. The last time: {error}"
+                ) from error
+            logger.warning("Environment runner %d died and is replaced: %s", index, error)
+            self._start(index, recreated=True)
+            self.num_restarts += 1
+            recreated.append(index)
+        if recreated and self._on_recreated is not None:
+            self._on_recreated(recreated)
+
+
+def _resources(config: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {"num_cpus": config.num_cpus_per_env_runner, "num_gpus": config.num_gpus_per_env_runner}
+    if config.custom_resources_per_env_runner:
+        options["resources"] = dict(config.custom_resources_per_env_runner)
+    return options
+
+
+def _check_room(config: Any, count: int) -> None:
+    """Runners beyond the CPUs would wait for ever: say so at once."""
+    if mltoolkit.util.get_current_placement_group() is not None:
+        return  # reserved, and so there
+    needed, there = count * config.num_cpus_per_env_runner, mltoolkit.cluster_resources().get("CPU", 0.0)
+    if needed > there:
+        raise ValueError(
+            f"{count} environment runners with `num_cpus_per_env_runner={config.num_cpus_per_env_runner:g}` need {needed:g} "
+            f"CPUs, but there are {there:g}. Lower `num_env_runners`, or let several share a CPU: "
+            "`num_cpus_per_env_runner=0` (older name: `num_cpus_per_worker`)."
+        )
