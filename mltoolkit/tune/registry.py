@@ -65,9 +65,15 @@ def get_trainable(name: str) -> Any:
     """
     if name in _trainables:
         return _trainables[name]
-    near = difflib.get_close_matches(name, _trainables, 1)
+    # Algorithms of reinforcement learning have names without being registered; nothing heavy is imported to look.
+    from mltoolkit.rllib.algorithms.registry import ALGORITHMS, get_algorithm_class
+
+    if name in ALGORITHMS:
+        return get_algorithm_class(name)
+    names = sorted({*_trainables, *ALGORITHMS})
+    near = difflib.get_close_matches(name, names, 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    known = ", ".join(sorted(_trainables)) or "none"
+    known = ", ".join(names)
     raise ValueError(
         f"No trainable is registered as {name!r}.{hint} Known: {known}. "
         f"Register yours with `tune.register_trainable({name!r}, trainable)`."

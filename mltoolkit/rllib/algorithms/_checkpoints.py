@@ -27,7 +27,8 @@ from mltoolkit.rllib.utils.data_codec import decode, encode
 __all__ = ["CheckpointError", "SavedCheckpoint", "find_checkpoint", "read_checkpoint", "write_checkpoint"]
 
 MANIFEST = "rllib_checkpoint.json"
-_STATE, _ARRAYS = "algorithm_state.json", "arrays.npz"
+_STATE, _ARRAYS, _MODULE, _LEARNER = "algorithm_state.json", "arrays.npz", "module_state.pt", "learner_state.pt"
+_FILES = (_STATE, _ARRAYS, _MODULE, _LEARNER)
 _FORMAT = 1
 _NUMBERED = re.compile(r"checkpoint_(\d+)$")
 
@@ -89,25 +90,30 @@ def write_checkpoint(
 
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
+    old_names = _names_in(target)
+    # Beside the files of a checkpoint that is there already; it stays whole until the manifest names the new ones.
+    suffix = ".b" if any(name in old_names for name in _FILES) else ""
+    names = {name: name.replace(".", f"{suffix}.", 1) for name in _FILES}
     scratch = Path(tempfile.mkdtemp(prefix=".incoming-", dir=target))
     try:
         data, arrays = encode(state)
-        (scratch / _STATE).write_text(json.dumps(data))
-        np.savez(scratch / _ARRAYS, **arrays)  # type: ignore[arg-type]
-        torch.save({k: torch.from_numpy(np.array(v)) for k, v in module_state.items()}, scratch / "module_state.pt")
-        torch.save(_tensors(learner_state), scratch / "learner_state.pt")
+        (scratch / names[_STATE]).write_text(json.dumps(data))
+        with open(scratch / names[_ARRAYS], "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        torch.save({k: torch.from_numpy(np.array(v)) for k, v in module_state.items()}, scratch / names[_MODULE])
+        torch.save(_tensors(learner_state), scratch / names[_LEARNER])
         manifest = {
             "type": "Algorithm",
             "algorithm": kind,
             "format": _FORMAT,
             "mltoolkit_version": __version__,
-            "files": {path.name: _digest(path) for path in sorted(scratch.iterdir())},
+            "files": {name: [names[name], *_digest(scratch / names[name])] for name in _FILES},
         }
         (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        # The manifest goes first and comes last: between the two moments there is none, and no half-new checkpoint.
-        (target / MANIFEST).unlink(missing_ok=True)
-        for name in [*manifest["files"], MANIFEST]:  # type: ignore[misc]
+        for name in [*names.values(), MANIFEST]:
             os.replace(scratch / name, target / name)
+        for name in old_names:
+            (target / name).unlink(missing_ok=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -201,16 +207,23 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     folder = find_checkpoint(path)
     manifest = read_manifest(folder)
-    for name, digest in manifest["files"].items():
-        if os.path.basename(name) != name or not (folder / name).is_file() or _digest(folder / name) != digest:
+    paths = {}
+    for name in _FILES:
+        try:
+            actual, *digest = manifest["files"][name]
+            path = paths[name] = folder / os.path.basename(actual)
+            whole = path.is_file() and _digest(path) == digest
+        except (KeyError, TypeError, ValueError):
+            whole = False
+        if not whole:
             raise CheckpointError(
                 f"The checkpoint {folder} is torn: {name} is missing or not what was written. Use an earlier one."
             )
     try:
-        with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
-            state = decode(json.loads((folder / _STATE).read_text()), dict(arrays))
-        module_state = torch.load(folder / "module_state.pt", weights_only=True, map_location="cpu")
-        learner_state = torch.load(folder / "learner_state.pt", weights_only=True, map_location="cpu")
+        with np.load(paths[_ARRAYS], allow_pickle=False) as arrays:
+            state = decode(json.loads(paths[_STATE].read_text()), dict(arrays))
+        module_state = torch.load(paths[_MODULE], weights_only=True, map_location="cpu")
+        learner_state = torch.load(paths[_LEARNER], weights_only=True, map_location="cpu")
         module_state = {name: tensor.numpy() for name, tensor in module_state.items()}
     except Exception as error:
         raise CheckpointError(f"The checkpoint {folder} cannot be read: {error}") from error
@@ -225,6 +238,14 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _digest(path: Path) -> list[Any]:
     with open(path, "rb") as file:
         return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
+
+
+def _names_in(folder: Path) -> list[str]:
+    """The files of the checkpoint that a folder holds; none if it holds none that can be told."""
+    try:
+        return [os.path.basename(entry[0]) for entry in json.loads((folder / MANIFEST).read_text())["files"].values()]
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return []
 
 
 def _tensors(value: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import mltoolkit
 from mltoolkit.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
 from mltoolkit.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+from mltoolkit.tune.registry import get_env_creator
 
 __all__ = ["EnvRunnerGroup", "EnvRunnersLostError"]
 
@@ -66,6 +67,9 @@ class EnvRunnerGroup:
             actor_class: Any = mltoolkit.remote(SingleAgentEnvRunner)
             self._actor_class = actor_class.options(**_resources(config))
             self._config_ref = mltoolkit.put(config)
+            # Names that this process registered mean nothing in another.
+            creator = get_env_creator(config.env) if isinstance(config.env, str) else None
+            self._registered = {config.env: creator} if creator is not None else {}
             _check_room(config, num_env_runners)
             for index in range(1, num_env_runners + 1):
                 self._start(index)
@@ -150,14 +154,17 @@ class EnvRunnerGroup:
             return {0: self.local_env_runner.get_state()}
         return self._call_all("get_state", timeout_s=self._config.sample_timeout_s)
 
-    def set_states(self, states: dict[int, dict[str, Any]]) -> None:
+    def set_states(self, states: dict[int, dict[str, Any]], runner_state: dict[str, Any]) -> None:
         """Let the runners go on from where they were; those that were not there then begin anew."""
         if self.local_env_runner is not None:
             if 0 in states:
+                self.local_env_runner.take_state(runner_state)
                 self.local_env_runner.set_state(states[0])
             return
         known = {index: state for index, state in states.items() if index in self._actors}
-        refs = [self._actors[index].set_state.remote(state) for index, state in known.items()]
+        ref = mltoolkit.put(runner_state)
+        refs = [self._actors[index].take_state.remote(ref) for index in known]
+        refs += [self._actors[index].set_state.remote(state) for index, state in known.items()]
         mltoolkit.get(refs, timeout=self._config.sample_timeout_s)
 
     def stop(self) -> None:
@@ -177,7 +184,9 @@ class EnvRunnerGroup:
         if recreated:
             # Not the first one's: it would draw the same episodes again.
             seed = (*seed, self._restarts_of[index])
-        self._actors[index] = self._actor_class.remote(self._config_ref, index, seed=seed, recreated=recreated)
+        self._actors[index] = self._actor_class.remote(
+            self._config_ref, index, seed=seed, recreated=recreated, registered=self._registered
+        )
 
     def _call_all(
         self,

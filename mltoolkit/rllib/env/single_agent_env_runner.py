@@ -38,6 +38,8 @@ class SingleAgentEnvRunner:
         What all randomness here is derived from, the index of the runner among it.
     recreated : bool, default=False
         Whether this one takes the place of one that was lost.
+    registered : dict, optional
+        Environments that the algorithm's process registered, by name.
 
     Attributes
     ----------
@@ -49,8 +51,17 @@ class SingleAgentEnvRunner:
     """
 
     def __init__(
-        self, config: Any, worker_index: int = 0, seed: tuple[int, ...] | None = None, recreated: bool = False
+        self,
+        config: Any,
+        worker_index: int = 0,
+        seed: tuple[int, ...] | None = None,
+        recreated: bool = False,
+        registered: dict[str, Any] | None = None,
     ) -> None:
+        if registered:
+            from mltoolkit.tune.registry import install
+
+            install(registered)
         self.config = config
         self.worker_index = worker_index
         self._callbacks = CallbackCaller(config)
@@ -183,11 +194,7 @@ class SingleAgentEnvRunner:
             steps.mask[t] = live
             self._episodes.step(observations, for_env, raw, terminateds, truncateds, first, done)
             finished |= done & live if taken >= num_env_steps else done & False
-            obs = (
-                self._seen(observations, first, actions, raw)
-                if tracks_actions
-                else self._seen(observations, first)
-            )
+            obs = self._seen(observations, first, actions, raw) if tracks_actions else self._seen(observations, first)
             taken += n if live.all() else int(live.sum())
             t += 1
         self._obs, self._first, self._done, self._policy_state = obs, first, done, policy_state
@@ -245,7 +252,7 @@ class SingleAgentEnvRunner:
         self.take_state(state)
         if self._obs is None or reset:
             self.reset()
-        policy, env, rng, observe, act = self._policy, self.env, self._rng, self._observe, self._act
+        policy, env, rng, act = self._policy, self.env, self._rng, self._act
         assert policy is not None
         n = self.num_envs
         quota = np.full(n, np.iinfo(np.int64).max)
@@ -449,7 +456,9 @@ class _Steps:
         return fragment
 
 
-def _restarted(state: dict[str, np.ndarray], initial: dict[str, np.ndarray], first: np.ndarray) -> dict[str, np.ndarray]:
+def _restarted(
+    state: dict[str, np.ndarray], initial: dict[str, np.ndarray], first: np.ndarray
+) -> dict[str, np.ndarray]:
     """The state with the rows of new episodes as they begin; a new dict, since the old may be on record."""
     out = {}
     for name, value in state.items():
