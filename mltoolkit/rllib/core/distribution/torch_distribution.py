@@ -44,7 +44,24 @@ _LOWEST = torch.finfo(torch.float32).min
 
 
 class TorchDistribution(Distribution):
-    """Base class of the distributions over torch tensors."""
+    """Base class of the distributions over torch tensors.
+
+    Attributes
+    ----------
+    has_numpy_twin : bool
+        Class attribute: whether ``make_numpy_distribution`` gives the same distribution for the action space. Classes of
+        the user's own have none.
+    squashes : bool
+        Class attribute: whether that is the one with ``squash=True``.
+    """
+
+    has_numpy_twin = False
+    squashes = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "has_numpy_twin" not in vars(cls):
+            cls.has_numpy_twin = False
 
     @classmethod
     def from_logits(cls, logits: Tensor, **kwargs: Any) -> Self:
@@ -94,6 +111,8 @@ class TorchCategorical(TorchDistribution):
     >>> TorchCategorical(torch.tensor([[0.0, 0.0]])).entropy()
     tensor([0.6931])
     """
+
+    has_numpy_twin = True
 
     def __init__(self, logits: Tensor | None = None, probs: Tensor | None = None, *, start: int = 0) -> None:
         if (logits is None) == (probs is None):
@@ -158,6 +177,8 @@ class TorchMultiCategorical(TorchDistribution):
     action_shape : tuple of int, optional
         Shape of one action; by default ``(len(input_lens),)``.
     """
+
+    has_numpy_twin = True
 
     def __init__(
         self,
@@ -240,6 +261,8 @@ class TorchDiagGaussian(TorchDistribution):
     action_shape : tuple of int, optional
         Shape of one action; by default ``(A,)``.
     """
+
+    has_numpy_twin = True
 
     def __init__(
         self, loc: Tensor, scale: Tensor, *, action_shape: tuple[int, ...] | None = None, log_std: Tensor | None = None
@@ -325,6 +348,9 @@ class TorchSquashedGaussian(TorchDiagGaussian):
     ----------
     Haarnoja et al., Soft Actor-Critic, arXiv:1801.01290, Appendix C.
     """
+
+    has_numpy_twin = True
+    squashes = True
 
     def logp(self, value: Tensor, **kwargs: Any) -> Tensor:
         """Return the log-probability of actions, in nats."""
@@ -413,15 +439,24 @@ def make_torch_distribution_cls(action_space: Space[Any], *, squash: bool = Fals
         If the space is of another kind.
     """
     layout = action_layout(action_space, squash=squash)
+    partial: dict[str, Any] = {}
+    cls: type[TorchDistribution]
     if layout.kind == "categorical":
-        start = layout.starts[0]
-        return TorchCategorical.get_partial_dist_cls(start=start) if start else TorchCategorical
-    if layout.kind == "multi_categorical":
-        return TorchMultiCategorical.get_partial_dist_cls(
-            input_lens=layout.sizes, starts=layout.starts, action_shape=layout.shape
-        )
-    cls = TorchSquashedGaussian if layout.kind == "squashed_gaussian" else TorchDiagGaussian
-    return cls if len(layout.shape) == 1 else cls.get_partial_dist_cls(action_shape=layout.shape)
+        cls = TorchCategorical
+        if layout.starts[0]:
+            partial = {"start": layout.starts[0]}
+    elif layout.kind == "multi_categorical":
+        cls = TorchMultiCategorical
+        partial = {"input_lens": layout.sizes, "starts": layout.starts, "action_shape": layout.shape}
+    else:
+        cls = TorchSquashedGaussian if layout.kind == "squashed_gaussian" else TorchDiagGaussian
+        if len(layout.shape) != 1:
+            partial = {"action_shape": layout.shape}
+    if not partial:
+        return cls
+    partial_cls = cls.get_partial_dist_cls(**partial)
+    partial_cls.has_numpy_twin = True
+    return partial_cls
 
 
 def _same(one: _D, other: Distribution) -> _D:

@@ -1,0 +1,5 @@
+"""Torch modules."""
+
+from mltoolkit.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+
+__all__ = ["TorchRLModule"]

@@ -1,0 +1,1 @@
+"""Action distributions in torch, at RLlib's path."""
