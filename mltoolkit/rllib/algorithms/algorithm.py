@@ -582,9 +582,11 @@ class Algorithm(Trainable):
     def runner_state(self) -> dict[str, Any]:
         """What runners need to act as the current policy does."""
         if self._runner_state is None:
+            from mltoolkit.rllib.env.inference import parameter_names
+
             weights = self.learner_group.get_weights()
             if self.description is not None:
-                weights = {name: weights[name] for name in self.description.parameter_names()}
+                weights = {name: weights[name] for name in parameter_names(self.description)}
             self._runner_state = {
                 "weights": weights,
                 "description": self.description,

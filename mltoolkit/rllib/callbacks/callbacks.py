@@ -58,7 +58,13 @@ class RLlibCallback:
         """A checkpoint was restored."""
 
     def on_environment_created(
-        self, *, env_runner: SingleAgentEnvRunner, metrics_logger: MetricsLogger, env: Any, env_context: Any, **kwargs: Any
+        self,
+        *,
+        env_runner: SingleAgentEnvRunner,
+        metrics_logger: MetricsLogger,
+        env: Any,
+        env_context: Any,
+        **kwargs: Any,
     ) -> None:
         """A runner has made its environments; `env` is the vector environment."""
 

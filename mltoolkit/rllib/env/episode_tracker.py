@@ -35,6 +35,7 @@ class EpisodeTracker:
         self._finished_lengths: list[int] = []
         self._custom: list[dict[str, float]] = []
         self._hist: dict[str, list[float]] = {}
+        self._faulty_before = 0
 
     def begin_all(self, observations: Any) -> None:
         """All environments were reset."""
@@ -87,8 +88,9 @@ class EpisodeTracker:
             "lengths": self._finished_lengths,
             "custom_metrics": self._custom,
             "hist_data": self._hist,
-            "num_faulty": self._runner.env.pop_num_faulty_episodes(),
+            "num_faulty": self._runner.env.num_faulty_episodes - self._faulty_before,
         }
+        self._faulty_before = self._runner.env.num_faulty_episodes
         self._finished_returns, self._finished_lengths, self._custom, self._hist = [], [], [], {}
         return episodes
 

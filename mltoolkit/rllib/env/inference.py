@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mltoolkit.rllib.core.rl_module.numpy_policy import MLPDescription
     from mltoolkit.rllib.core.rl_module.rl_module import RLModule
 
-__all__ = ["Inference", "NumpyInference", "TorchInference", "make_inference"]
+__all__ = ["Inference", "NumpyInference", "TorchInference", "make_inference", "parameter_names"]
 
 State = dict[str, np.ndarray]
 
@@ -39,6 +39,12 @@ class Inference(Protocol):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, State]:
         """Actions, their log-probabilities, the distribution's inputs and the next state, (N, ...) each."""
         ...
+
+
+def parameter_names(description: MLPDescription) -> list[str]:
+    """The weights that a described network needs: not those of the value function, for one."""
+    names = [name for weight, bias, _ in description.layers for name in (weight, bias)]
+    return names if description.log_std is None else [*names, description.log_std]
 
 
 def make_inference(
@@ -105,14 +111,19 @@ class TorchInference:
         self.module = module
         self.module.eval()
         distribution = module.get_exploration_action_dist_cls()
-        # The module's own distribution samples for itself; the usual ones are sampled in numpy, from one generator.
-        self._own = None if getattr(distribution, "has_numpy_twin", False) else distribution
+        # The usual distributions are sampled in numpy, from one generator; a module's own one samples for itself.
+        usual = distribution.__module__.startswith("mltoolkit.rllib.core.distribution.")
+        self._own = None if usual else distribution
         self._own_deterministic = module.get_inference_action_dist_cls()
         self._distribution = None
-        self.num_inputs = 0
-        if self._own is None:
-            self._distribution = make_numpy_distribution(action_space, squash=distribution.squashes)
+        if usual:
+            from mltoolkit.rllib.core.distribution.torch_distribution import TorchSquashedGaussian
+
+            squash = issubclass(distribution, TorchSquashedGaussian)
+            self._distribution = make_numpy_distribution(action_space, squash=squash)
             self.num_inputs = self._distribution.num_inputs
+        else:
+            self.num_inputs = distribution.required_input_dim(action_space, model_config=module.model_config)
         self.max_seq_len = int(module.model_config.get("max_seq_len", 20)) if module.is_stateful() else 0
 
     def set_weights(self, weights: dict[str, np.ndarray]) -> None:
@@ -128,7 +139,6 @@ class TorchInference:
         self, obs: np.ndarray, state: State, rng: np.random.Generator, explore: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, State]:
         torch = self._torch
-        # A fixed order of additions, whatever the user set: the same seed must give the same actions anywhere.
         batch: dict[str, Any] = {Columns.OBS: torch.from_numpy(np.ascontiguousarray(obs))}
         if state:
             batch[Columns.STATE_IN] = {name: torch.from_numpy(value) for name, value in state.items()}
@@ -176,8 +186,7 @@ class TorchInference:
         assert self._own is not None
         if not explore:
             distribution = self._own_deterministic.from_logits(raw)
-            actions = distribution.to_deterministic().sample() if hasattr(distribution, "to_deterministic") else None
-            actions = distribution.mode() if actions is None else actions
+            actions = distribution.to_deterministic().sample()
         else:
             distribution = self._own.from_logits(raw)
             with torch.random.fork_rng(devices=[]):

@@ -12,7 +12,6 @@ from mltoolkit.rllib.callbacks.callbacks import CallbackCaller
 from mltoolkit.rllib.connectors.pipeline import build_pipelines
 from mltoolkit.rllib.core.columns import Columns
 from mltoolkit.rllib.env.episode_tracker import EpisodeTracker
-from mltoolkit.rllib.env.errors import EnvError
 from mltoolkit.rllib.env.inference import Inference, make_inference
 from mltoolkit.rllib.env.vector_env import make_vector_env
 from mltoolkit.rllib.utils.metrics.metrics_logger import MetricsLogger
@@ -77,10 +76,11 @@ class SingleAgentEnvRunner:
             horizon=config.horizon,
             check=not config.disable_env_checking,
             restart_failed_sub_environments=config.restart_failed_sub_environments,
+            vectorize_mode=config.gym_env_vectorize_mode,
         )
         self.num_envs = self.env.num_envs
         self._observe, self._act = build_pipelines(
-            config, self.env.observation_space, self.env.action_space, self.num_envs
+            config, self.env.observation_space, self.env.action_space, self.num_envs, env=self.env
         )
         seeds = np.random.SeedSequence(seed).spawn(2)
         self._rng = np.random.default_rng(seeds[0])
@@ -199,7 +199,7 @@ class SingleAgentEnvRunner:
             t += 1
         self._obs, self._first, self._done, self._policy_state = obs, first, done, policy_state
         fragment = steps.fragment(t, obs, first)
-        self._check(fragment)
+        env.check_pending()
         self.num_env_steps_lifetime += taken
         episodes = self._episodes.pop()
         self._warn_if_endless(taken, len(episodes["returns"]))
@@ -278,6 +278,7 @@ class SingleAgentEnvRunner:
             quota -= self._done & live
             self._obs = self._seen(observations, self._first, actions, raw)
             taken += int(live.sum())
+        env.check_pending()
         return {
             "episodes": self._episodes.pop(),
             "metrics": self.metrics.pop_calls(),
@@ -332,11 +333,9 @@ class SingleAgentEnvRunner:
         if state["env"] is None or len(state["first"]) != self.num_envs:
             self._obs = None  # the next sample begins with a reset
             return
-        # Wrappers want a reset before the first step, whatever their attributes say.
-        self.env.reset(self._env_seed)
+        self.env.set_state(state["env"], seed=self._env_seed)
         self._env_seed = None
-        self.env.set_state(state["env"])
-        self._obs, self._first, self._done = state["obs"], state["first"].copy(), state["done"].copy()
+        self._obs, self._first, self._done = state["obs"].copy(), state["first"].copy(), state["done"].copy()
         self._policy_state = state["policy_state"]
         self._episodes.set_state(state["episodes"])
 
@@ -348,19 +347,6 @@ class SingleAgentEnvRunner:
         self, observations: Any, first: np.ndarray, actions: np.ndarray | None = None, rewards: np.ndarray | None = None
     ) -> np.ndarray:
         return self._observe.observe(observations, first, prev_actions=actions, prev_rewards=rewards)
-
-    def _check(self, fragment: dict[str, Any]) -> None:
-        if self.config.disable_env_checking:
-            return
-        from mltoolkit.rllib.env.vector_env import check_observations
-
-        check_observations(fragment[Columns.OBS], self._observe.observation_space)
-        if not np.isfinite(fragment[Columns.REWARDS]).all():
-            step, index = np.argwhere(~np.isfinite(fragment[Columns.REWARDS]))[0]
-            raise EnvError(
-                f"Environment {index} of runner {self.worker_index} gave a reward that is no finite number: "
-                f"{fragment[Columns.REWARDS][step, index]} at step {step} of the fragment."
-            )
 
     def _warn_if_endless(self, steps: int, episodes: int) -> None:
         if episodes:
