@@ -58,7 +58,7 @@ class PPOTorchLearner(PPOLearner, TorchLearner):
 
         if config.use_critic:
             targets = batch[Columns.VALUE_TARGETS]
-            values = module.compute_values(batch, embeddings=fwd_out.get(Columns.EMBEDDINGS))
+            values = module.values(batch, fwd_out.get(Columns.EMBEDDINGS))
             squared = (values - targets).square()
             vf_loss = _mean(squared.clamp(max=config.vf_clip_param), mask)
             total = total + config.vf_loss_coeff * vf_loss
@@ -89,7 +89,7 @@ class PPOTorchLearner(PPOLearner, TorchLearner):
             flat = flat.reshape(-1, *rows[0].shape[2:])
             step = max(1, _VALUE_PASS_BYTES // max(1, flat[0].nbytes))
             parts = [
-                module.compute_values({Columns.OBS: self._tensor(flat[first : first + step])})
+                module.values({Columns.OBS: self._tensor(flat[first : first + step])})
                 for first in range(0, len(flat), step)
             ]
             values = torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -105,7 +105,7 @@ class PPOTorchLearner(PPOLearner, TorchLearner):
         batch[Columns.STATE_IN] = {
             name: self._tensor(np.asarray(state)[0]) for name, state in fragment[Columns.STATE_IN].items()
         }
-        values = module.compute_values(batch)
+        values = module.values(batch)
         return np.ascontiguousarray(values.reshape(batch[Columns.IS_FIRST].shape).cpu().numpy().T)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:

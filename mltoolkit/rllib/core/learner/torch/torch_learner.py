@@ -201,7 +201,7 @@ class TorchLearner(Learner):
             if custom_loss is not None:
                 changed = custom_loss([losses[module_id]], batch[module_id])
                 losses[module_id] = sum(changed) if isinstance(changed, (list, tuple)) else changed
-                model_metrics = getattr(custom_loss.__self__, "metrics", None)
+                model_metrics = getattr(getattr(custom_loss, "__self__", None), "metrics", None)
                 if callable(model_metrics):
                     for key, value in (model_metrics() or {}).items():
                         self._epoch_keys.add((module_id, "model", key))
@@ -213,7 +213,7 @@ class TorchLearner(Learner):
         module = self._modules[module_id]
         for owner in (module, getattr(module, "model", None)):
             method = getattr(owner, "custom_loss", None)
-            if method is not None and not getattr(method.__func__, "_is_default", False):
+            if method is not None:
                 return method
         return None
 
