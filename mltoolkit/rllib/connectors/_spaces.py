@@ -43,8 +43,10 @@ def vector_utils() -> Any:
 
 
 def box(low: Any, high: Any, shape: Sequence[int], dtype: Any = np.float32) -> Any:
-    """A Box of `shape`."""
-    return spaces().Box(low, high, tuple(shape), dtype)
+    """A Box of `shape`; bounds that `dtype` does not reach become infinite."""
+    with np.errstate(over="ignore"):
+        low, high = (np.broadcast_to(np.asarray(bound).astype(dtype), tuple(shape)) for bound in (low, high))
+    return spaces().Box(low, high, dtype=dtype)
 
 
 def is_box(space: Space) -> bool:

@@ -44,7 +44,7 @@ class EnvToModulePipeline:
     Raises
     ------
     ConnectorError
-        If a connector raises, changes the shape or dtype it announced, or returns NaN; it is named.
+        If a connector of the user's raises, or returns NaN or another shape than it announced; it is named.
     ValueError
         If no Box of numbers comes out at the end.
 
@@ -234,7 +234,7 @@ class EnvToModulePipeline:
             self._memories[index] = {}
 
     def _raise(self, index: int, error: Exception) -> NoReturn:
-        if isinstance(error, ConnectorError):
+        if isinstance(error, ConnectorError) or self._ours[index]:
             raise error
         name = type(self.connectors[index]).__name__
         raise ConnectorError(f"Connector {name} raised {type(error).__name__}: {error}") from error

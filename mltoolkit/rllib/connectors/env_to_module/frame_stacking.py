@@ -91,7 +91,12 @@ class FrameStackingEnvToModule(ConnectorV2):
         if frames is None:
             space: Any = self._observation_space
             frames = step.memory["frames"] = np.zeros((step.num_envs, *space.shape), dtype=space.dtype)
-        frames[..., :-width] = frames[..., width:]
+        if frames.ndim == 2:
+            frames[:, :-width] = frames[:, width:]
+        else:
+            # Channel by channel: the pixels of one are many, the channels of a pixel few.
+            for channel in range(frames.shape[-1] - width):
+                frames[..., channel] = frames[..., channel + width]
         if step.is_first.any():
             frames[step.is_first] = 0
         frames[..., -width:] = observations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +159,7 @@ class _LeafFilter:
     def __call__(self, observations: np.ndarray, update: bool, path: _spaces.Path = ()) -> np.ndarray:
         x: np.ndarray = observations.astype(np.float64)
         if update:
-            if not np.isfinite(x).all():
+            if not math.isfinite(np.add.reduce(x, axis=None)):
                 raise _not_finite(x, path)
             self.stat.push_batch(x)
             self.refresh()
@@ -167,7 +168,9 @@ class _LeafFilter:
         if self._factor is not None:
             x *= self._factor
         if self._clip is not None:
-            np.clip(x, -self._clip, self._clip, out=x)
+            # Half the time of `np.clip` for few numbers.
+            np.minimum(x, self._clip, out=x)
+            np.maximum(x, -self._clip, out=x)
         return x.astype(np.float32)
 
 

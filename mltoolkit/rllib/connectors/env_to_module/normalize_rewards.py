@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,7 +68,8 @@ class NormalizeRewards(ConnectorV2):
             self._update(rewards, step)
         normalised = rewards * self._factor
         if self.clip_by_value is not None:
-            np.clip(normalised, -self.clip_by_value, self.clip_by_value, out=normalised)
+            np.minimum(normalised, self.clip_by_value, out=normalised)
+            np.maximum(normalised, -self.clip_by_value, out=normalised)
         return normalised
 
     def _update(self, rewards: np.ndarray, step: Step) -> None:
@@ -75,7 +77,7 @@ class NormalizeRewards(ConnectorV2):
         if returns is None:
             returns = np.zeros(step.num_envs)
         returns = returns * self.gamma + rewards
-        if not np.isfinite(returns).all():
+        if not math.isfinite(np.add.reduce(returns)):
             index = int(np.flatnonzero(~np.isfinite(returns))[0])
             raise ValueError(
                 f"NormalizeRewards got the reward {rewards[index]} from environment {index}: it would spoil the statistics "

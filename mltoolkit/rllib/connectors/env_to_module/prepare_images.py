@@ -37,9 +37,7 @@ class PrepareImages(ConnectorV2):
             raise ValueError(f"observations are no images: {_spaces.describe(space)}.")
         shape = space.shape if len(space.shape) == 3 else (*space.shape, 1)
         dtype = np.uint8 if space.dtype == np.uint8 else np.float32
-        return _spaces.box(
-            space.low.reshape(shape).astype(dtype), space.high.reshape(shape).astype(dtype), shape, dtype
-        )
+        return _spaces.box(space.low.reshape(shape), space.high.reshape(shape), shape, dtype)
 
     def __call__(self, observations: Any, step: Step) -> Any:
         """Images of all environments, shape (N, height, width, channels)."""

@@ -90,8 +90,7 @@ class PrevActionsPrevRewards(ConnectorV2):
         self._num_features = space.shape[0]
         shape = (self._num_features + n * self._width + m,)
         self._out = np.empty((0, *shape), dtype=np.float32)
-        with np.errstate(over="ignore"):
-            return _spaces.box(np.concatenate(lows).astype(np.float32), np.concatenate(highs).astype(np.float32), shape)
+        return _spaces.box(np.concatenate(lows), np.concatenate(highs), shape)
 
     def __call__(self, observations: Any, step: Step) -> Any:
         """Longer vectors: an array that the next call writes to.

@@ -96,7 +96,8 @@ class NormalizeAndClipActions(ConnectorV2):
         if self._scale is not None:
             actions = actions * self._scale
             actions += self._offset
-            np.clip(actions, self._low, self._high, out=actions)
+            np.minimum(actions, self._high, out=actions)
+            np.maximum(actions, self._low, out=actions)
             return actions if actions.dtype is self._dtype else actions.astype(self._dtype)
         if self._low is not None:
             actions = np.clip(actions, self._low, self._high)
