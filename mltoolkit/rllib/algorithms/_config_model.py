@@ -12,7 +12,6 @@ from mltoolkit.rllib.algorithms._constraints import (
     function,
     mapping,
     number,
-    one_of,
     optional,
     sequence_of,
     switch,
@@ -24,7 +23,12 @@ from mltoolkit.rllib.algorithms._settings import Refused, Setting, SettingsDict,
 __all__ = ["MODEL_SETTINGS", "merged_model_config"]
 
 _SIZES = sequence_of(whole_number(1), "a list of whole numbers >= 1")
-_ACTIVATION = one_of("tanh", "relu", "swish", "silu", "linear", "elu", "gelu", "leaky_relu", "sigmoid", None)
+_ACTIVATION = optional(
+    Allowed(
+        "'tanh', 'relu', 'swish', 'silu', 'linear' or the name of a class in torch.nn",
+        lambda value: None if isinstance(value, str) else "",
+    )
+)
 _INITIALIZER = optional(text() | function("a function of a tensor"))
 _CLASS = optional(text() | Allowed("a class", lambda value: None if isinstance(value, type) else ""))
 _USES = "may only be its default, since PPO's networks do without."
@@ -126,6 +130,13 @@ MODEL_SETTINGS = SettingTable(
             "For `Box` actions: logarithms of standard deviations are clipped to so far from 0.",
         ),
         Setting(
+            "squash_output",
+            "model",
+            False,
+            switch(),
+            "For bounded `Box` actions: the policy is a Gaussian squashed to the bounds by tanh.",
+        ),
+        Setting(
             "vf_share_layers",
             "model",
             True,
@@ -195,6 +206,17 @@ MODEL_SETTINGS = SettingTable(
                 "conv_transpose_bias_initializer_config",
             )
         ),
+        *(
+            Refused(name, "model", (default,), "PPO's networks see one kind of input; use `head_fcnet_hiddens`.")
+            for name, default in (
+                ("fusionnet_hiddens", [256, 256]),
+                ("fusionnet_activation", "tanh"),
+                ("fusionnet_kernel_initializer", None),
+                ("fusionnet_kernel_initializer_kwargs", None),
+                ("fusionnet_bias_initializer", None),
+                ("fusionnet_bias_initializer_kwargs", None),
+            )
+        ),
         Refused(
             "no_final_linear",
             "model",
@@ -237,5 +259,6 @@ def merged_model_config(model: SettingsDict, model_config: Any) -> dict[str, Any
     given: Mapping[str, Any] = model_config or {}
     for name, value in given.items():
         entry = MODEL_SETTINGS.get(name)
-        merged[entry.key if isinstance(entry, Setting) else name] = copy_value(value)
+        if not isinstance(entry, Refused):
+            merged[entry.key if entry is not None else name] = copy_value(value)
     return merged

@@ -87,8 +87,9 @@ def _module_problems(config: AlgorithmConfig) -> list[str]:
         ways = "rl_module(rl_module_spec=...) or training(model={'custom_model': ...})"
         return [f"`model['custom_model']` and `rl_module_spec` both name a network; give one of them: {ways}."]
     problems = []
-    if isinstance(given, Mapping) and not is_custom:
-        for key, value in given.items():
+    if not is_custom:
+        is_dataclass = dataclasses.is_dataclass(given) and not isinstance(given, type)
+        for key, value in (vars(given) if is_dataclass else given or {}).items():
             entry = MODEL_SETTINGS.get(key)
             if isinstance(entry, Setting):
                 problems += _value_problems(entry, f"model_config[{key!r}]", value)
@@ -99,11 +100,6 @@ def _module_problems(config: AlgorithmConfig) -> list[str]:
                     f"`model_config` has no setting {key!r}.{nearest(key, MODEL_SETTINGS)} Settings of one's own go to a "
                     "custom network: rl_module(rl_module_spec=RLModuleSpec(module_class=...), model_config={...})."
                 )
-    elif dataclasses.is_dataclass(given) and not isinstance(given, type):
-        for key, value in vars(given).items():
-            entry = MODEL_SETTINGS.get(key)
-            if isinstance(entry, Setting):
-                problems += _value_problems(entry, f"model_config.{key}", value)
     return problems
 
 

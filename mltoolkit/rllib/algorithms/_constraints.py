@@ -210,8 +210,8 @@ def schedule(minimum: float | None = None, maximum: float | None = None, *, abov
     >>> lr.problem("lr", [[0, 1e-3], [100_000, 1e-4]]) is None
     True
     >>> lr.problem("lr", [[10, 1e-3], [100, 1e-4]])
-    "`lr` must be a number >= 0 or a schedule [[0, value], [timestep, value], ...], got [[10, 0.001], [100, 0.0001]] \
-(it starts at timestep 10, not at 0)."
+    '`lr` must be a number >= 0 or a schedule [[0, value], [timestep, value], ...], got [[10, 0.001], [100, 0.0001]] \
+(it starts at timestep 10, not at 0).'
     """
     value_of = number(minimum, maximum, above=above)
 

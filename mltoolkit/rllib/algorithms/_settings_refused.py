@@ -218,11 +218,6 @@ FRAMEWORK = (
         torch_compile_worker_dynamo_mode=None,
     ),
     *_refused("framework", "Learners average their gradients themselves.", torch_ddp_kwargs={}),
-    *_refused(
-        "framework",
-        "Gradients that are not finite are an error. Bound them with training(grad_clip=...).",
-        torch_skip_nan_gradients=False,
-    ),
     *_refused("framework", "Write framework('torch') or framework('tf2').", use_pytorch=True, eager=False),
     *_refused(
         "api_stack",
@@ -237,7 +232,7 @@ REST = (
     *_refused("debugging", "Write a small environment with random observations.", fake_sampler=False),
     *_refused(
         "debugging",
-        "Give `logger_creator` to build_algo().",
+        "Say where to log with reporting(log_dir=...).",
         logger_config=None,
     ),
     *_refused(
@@ -248,7 +243,6 @@ REST = (
         on_offline_eval_runners_recreated=None,
     ),
     *_refused("checkpointing", "There is one policy, which is trained.", checkpoint_trainable_policies_only=False),
-    *_refused("reporting", "The norm of the gradients is always reported.", log_gradients=(False, True)),
     *_refused(
         "reporting",
         "Log values with a `reduce` of your choice: metrics.log_value(..., reduce='mean').",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from mltoolkit.rllib.algorithms._constraints import (
     Allowed,
     function,
@@ -409,6 +411,14 @@ EVALUATION = (
 )
 
 REPORTING = (
+    Setting(
+        "log_dir",
+        "reporting",
+        None,
+        optional(Allowed("the path of a folder", lambda value: None if isinstance(value, (str, os.PathLike)) else "")),
+        "The folder that results are written to, for TensorBoard and as CSV and JSON. None: nowhere; Tune has its own.",
+    ),
+    Setting("log_gradients", "reporting", False, switch(), "Report the norm of the gradients."),
     Setting(
         "metrics_num_episodes_for_smoothing",
         "reporting",

@@ -233,9 +233,15 @@ RL_MODULE = (
         "rl_module_spec",
         "rl_module",
         None,
-        optional(Allowed("an RLModuleSpec", lambda value: None if hasattr(value, "module_class") else "")),
-        "An `RLModuleSpec` with the class of a custom module. None: the algorithm's default module.",
+        optional(
+            Allowed(
+                "an RLModuleSpec or a subclass of RLModule",
+                lambda value: None if hasattr(value, "module_class") or isinstance(value, type) else "",
+            )
+        ),
+        "An `RLModuleSpec` with the class of a custom module, or the class. None: the algorithm's default module.",
         attribute="_rl_module_spec",
+        class_of="mltoolkit.rllib.core.rl_module.rl_module:RLModule",
     ),
 )
 
@@ -280,6 +286,13 @@ FRAMEWORK = (
         "Networks are torch's. 'tf' and 'tf2' are accepted with a warning that torch is used.",
         attribute="framework_str",
         key="framework",
+    ),
+    Setting(
+        "torch_skip_nan_gradients",
+        "framework",
+        False,
+        switch(),
+        "Leave out minibatches whose gradients are not finite, with a warning. False: they are an error.",
     ),
 )
 

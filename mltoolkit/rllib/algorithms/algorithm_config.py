@@ -200,12 +200,17 @@ class AlgorithmConfig(ConfigGroups, metaclass=_ConfigType):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        defaults = type(self)(algo_class=self._algo_class)
-        told = {
-            key: value for key, value in self.items() if key not in defaults or value != defaults.to_dict().get(key)
-        }
-        settings = "".join(f", {key}={value!r}" for key, value in told.items())
-        return f"<{type(self).__name__}{settings}>"
+        changed = [f"{key}={value!r}" for key, value in self._changes().items()]
+        return f"<{' '.join([type(self).__name__, ', '.join(changed)]).strip()}>"
+
+    def _changes(self) -> dict[str, Any]:
+        """What differs from the defaults."""
+        defaults = {setting.key: setting.default for setting in self._settings.settings}
+        changed = {key: value for key, value in self.items() if key not in defaults or value != defaults[key]}
+        if isinstance(changed["model"], dict):
+            usual = MODEL_SETTINGS.defaults() | dict(self._model_defaults)
+            changed["model"] = {key: value for key, value in changed["model"].items() if value != usual[key]}
+        return changed if changed["model"] else {key: changed[key] for key in changed if key != "model"}
 
     # -- copies and dicts -----------------------------------------------------------------------------------------
 
@@ -307,6 +312,51 @@ class AlgorithmConfig(ConfigGroups, metaclass=_ConfigType):
                 setattr(self, key, copy_value(given[key]))
         return self
 
+    def to_data(self) -> dict[str, Any]:
+        """All settings as data that JSON holds, for checkpoints.
+
+        Classes and functions become their names. What has no name that leads to it, such as a lambda, is lost, and
+        `from_data` will ask for it.
+
+        Returns
+        -------
+        dict
+
+        Examples
+        --------
+        >>> data = AlgorithmConfig().training(gamma=0.9).to_data()
+        >>> AlgorithmConfig.from_data(data).gamma
+        0.9
+        """
+        from mltoolkit.rllib.algorithms._config_data import config_to_data
+
+        return config_to_data(self)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], *, given: Mapping[str, Any] | None = None) -> Self:
+        """The configuration that `to_data` wrote. No code in the data, or named by them, is executed.
+
+        Parameters
+        ----------
+        data : mapping
+        given : mapping, optional
+            Settings that go before those in the data, and stand in for those that are not in them.
+
+        Raises
+        ------
+        InvalidConfigError
+            If settings are not in the data and not given: lambdas, functions, and classes that are not loaded, or not
+            of the kind that the setting takes. Each is named with the reason.
+        UnknownSettingError
+            If the data hold a setting that is unknown.
+        ValueError
+            If they are no configuration.
+        """
+        from mltoolkit.rllib.algorithms._config_data import config_from_data
+
+        config: Self = config_from_data(cls, data, given=given or {})
+        return config
+
     @classmethod
     def overrides(cls, **kwargs: Any) -> dict[str, Any]:
         """A dict of settings, for `evaluation_config`, after a check that there are such settings."""
@@ -358,9 +408,16 @@ class AlgorithmConfig(ConfigGroups, metaclass=_ConfigType):
     def rl_module_spec(self) -> Any:
         """The `RLModuleSpec` given, completed from the algorithm's default one."""
         spec = self.get_default_rl_module_spec()
-        if self.__dict__["_rl_module_spec"] is not None:
-            spec.update(self.__dict__["_rl_module_spec"])
+        given = self.__dict__["_rl_module_spec"]
+        if isinstance(given, type):
+            given = type(spec)(module_class=given)
+        if given is not None:
+            spec.update(given)
         return spec
+
+    def get_config_for_module(self, module_id: str) -> Self:
+        """The configuration of a module: this one, as there is one module."""
+        return self
 
     @property
     def learner_class(self) -> Any:

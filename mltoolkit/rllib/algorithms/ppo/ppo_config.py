@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 from mltoolkit.rllib.algorithms._config_validation import batch_problems
 from mltoolkit.rllib.algorithms._constraints import number, optional, schedule, switch
-from mltoolkit.rllib.algorithms._settings import Refused, Setting, SettingsDict, SettingTable
+from mltoolkit.rllib.algorithms._settings import Setting, SettingsDict, SettingTable
 from mltoolkit.rllib.algorithms.algorithm_config import COMMON_SETTINGS, AlgorithmConfig
 
 __all__ = ["DEFAULT_CONFIG", "PPO_SETTINGS", "PPOConfig"]
@@ -81,17 +81,20 @@ _LEARNING = (
         optional(switch()),
         "The older place of the network's setting of that name. None: as the network's settings say.",
     ),
-    Refused(
+    Setting(
         "use_critic",
         "training",
-        (True,),
-        "There is always a value function; lambda_=1.0 and vf_loss_coeff weigh what it does.",
+        True,
+        switch(),
+        "Learn a value function. False: advantages are the discounted returns, which needs complete episodes.",
     ),
-    Refused(
+    Setting(
         "use_gae",
         "training",
-        (True,),
-        "lambda_=1.0 makes advantages of the full returns, less the value function.",
+        True,
+        switch(),
+        "Estimate advantages with `lambda_`. False: they are the discounted returns, less the value function, which "
+        "needs complete episodes.",
     ),
 )
 
@@ -161,10 +164,14 @@ class PPOConfig(AlgorithmConfig):
         return PPO
 
     def get_default_rl_module_spec(self) -> Any:
-        """A spec with `DefaultPPOTorchRLModule`."""
+        """A spec with `DefaultPPOTorchRLModule`, or with what adapts a custom model of the older kind."""
         from mltoolkit.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
         from mltoolkit.rllib.core.rl_module.rl_module import RLModuleSpec
 
+        if self.model["custom_model"] or self.model["custom_action_dist"]:
+            from mltoolkit.rllib.models.torch._adapter import TorchModelV2Module
+
+            return RLModuleSpec(module_class=TorchModelV2Module)
         return RLModuleSpec(module_class=DefaultPPOTorchRLModule)
 
     def get_default_learner_class(self) -> Any:
@@ -175,7 +182,15 @@ class PPOConfig(AlgorithmConfig):
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
-        return problems if problems or self.in_evaluation else batch_problems(self)
+        if problems or self.in_evaluation:
+            return problems
+        without = [name for name in ("use_critic", "use_gae") if not getattr(self, name)]
+        if without and self.batch_mode == "truncate_episodes":
+            problems.append(
+                f"{' and '.join(f'`{name}` = False' for name in without)} needs whole episodes, as nothing stands in for "
+                "what is cut off: env_runners(batch_mode='complete_episodes')."
+            )
+        return problems + batch_problems(self)
 
 
 def _default_config() -> SettingsDict:
