@@ -16,8 +16,14 @@ from mltoolkit.rllib.env.errors import EnvCreationError, EnvError, UnknownEnvErr
 
 __all__ = ["EnvSource", "resolve_env"]
 
-#: Environments that gymnasium no longer recommends, or no longer has, as settings of those that it has.
-_OLD_IDS: dict[str, tuple[str, int]] = {"CartPole-v0": ("CartPole-v1", 200)}
+#: Ids that gymnasium no longer has or recommends: the one that behaves the same with its default settings, and the
+#: limit of steps of old, where it was another.
+_OLD_IDS: dict[str, tuple[str, int | None]] = {
+    "CartPole-v0": ("CartPole-v1", 200),
+    "CliffWalking-v0": ("CliffWalking-v1", None),
+    "Pendulum-v0": ("Pendulum-v1", None),
+    "Taxi-v3": ("Taxi-v4", None),
+}
 
 #: First parameters that take the whole configuration, rather than one setting.
 _CONFIG_NAMES = ("config", "env_config", "context", "env_context", "ctx", "cfg", "conf")
@@ -198,10 +204,11 @@ def resolve_env(env: Any, *, name: str | None = None) -> EnvSource:
         return _resolve_name(env)
     if isinstance(env, type):
         return EnvSource(name or env.__name__, creator=_ClassCreator(env))
-    if type(env).__name__ == "EnvSpec" and hasattr(env, "entry_point"):
-        return EnvSource(str(getattr(env, "id", name)), spec=_portable(env))
+    if not callable(env) and type(env).__name__ == "EnvSpec":
+        return EnvSource(str(env.id), spec=_portable(env))
     if callable(env) and not hasattr(env, "observation_space"):
-        return EnvSource(name or getattr(env, "__name__", type(env).__name__), creator=_FunctionCreator(env))
+        called = str(name or getattr(env, "__name__", type(env).__name__))
+        return EnvSource(called, creator=_FunctionCreator(env))
     if hasattr(env, "step") and hasattr(env, "reset"):
         raise UnsupportedEnvError(
             f"`env` is an environment already made ({type(env).__name__}), but every runner makes its own. "
@@ -234,7 +241,7 @@ def _resolve_name(name: str) -> EnvSource:
         successor, limit = _OLD_IDS[env_id]
         spec = spec or gymnasium.registry.get(successor)
         if spec is not None:
-            spec = dataclasses.replace(spec, id=env_id, max_episode_steps=limit)
+            spec = dataclasses.replace(spec, id=env_id, max_episode_steps=limit or spec.max_episode_steps)
     if spec is None and "-v" not in env_id:  # without a version: the newest there is
         versions = [s for s in gymnasium.registry.values() if s.version is not None and _unversioned(s) == env_id]
         spec = max(versions, key=lambda s: s.version, default=None)
