@@ -47,6 +47,7 @@ _CODE = (
     logging.Logger,
     logging.LoggerAdapter,
 )
+_SCALARS = frozenset((type(None), bool, int, float, str))
 _HEAP_TYPE = 1 << 9
 
 _logged: set[tuple[str, str]] = set()
@@ -73,7 +74,8 @@ def snapshot_vector(envs: list[Any], *, kind: str, name: str, extra: dict[str, A
         logged once.
     """
     try:
-        recorded = [_Recorder(env).record() for env in envs]
+        # Named, not listed: the codec compares the items of a record one by one, and writes equal tables once.
+        recorded = {str(index): _Recorder(env).record() for index, env in enumerate(envs)}
         data, arrays = encode({"envs": recorded, "extra": extra})
     except (NotPlainDataError, RecursionError) as error:
         reason = str(error) if isinstance(error, NotPlainDataError) else "its objects are nested too deeply."
@@ -109,7 +111,7 @@ def restore_vector(envs: list[Any], state: dict[str, Any], *, kind: str, name: s
         namespaces = [namespace for env in envs[:1] for namespace in _namespaces(env)]
         tree = decode(json.loads(state["data"]), state["arrays"], namespaces=namespaces)
         changes: list[tuple[dict[str, Any], str, Any]] = []
-        for env, recorded in zip(envs, tree["envs"], strict=True):
+        for env, recorded in zip(envs, tree["envs"].values(), strict=True):
             _Restorer(changes).prepare(env, recorded, type(env).__name__)
         extra: dict[str, Any] = tree["extra"]
     except (DecodeError, KeyError, TypeError, ValueError) as error:
@@ -165,14 +167,14 @@ class _Recorder:
     def _is_data(self, value: Any, path: str) -> bool:
         """Whether to record a value; False for code and what is for showing. Raises where it is neither."""
         kind = type(value)
-        if value is None or kind in (bool, int, float, str):
+        if kind in _SCALARS:
             return True
         if kind in (list, tuple, set, frozenset) or kind.__module__ == "collections" and not isinstance(value, dict):
-            return all(self._is_data(item, path) for item in value)
+            return all(type(item) in _SCALARS or self._is_data(item, path) for item in value)
         if isinstance(value, dict):
             if kind.__module__ not in ("builtins", "collections"):
                 return False  # an EnvContext, say: configuration
-            return all(self._is_data(item, path) for item in value.values())
+            return all(type(item) in _SCALARS or self._is_data(item, path) for item in value.values())
         if kind is np.ndarray:
             self._check_own_memory(value, path)
             return True

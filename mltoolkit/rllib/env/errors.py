@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 
 __all__ = [
@@ -103,7 +104,10 @@ def describe_cause(error: BaseException) -> str:
     KeyError: 'speed'
     """
     lines = ["".join(traceback.format_exception_only(error)).strip()]
-    for frame in traceback.extract_tb(error.__traceback__)[-_FRAMES_SHOWN:]:
+    frames = traceback.extract_tb(error.__traceback__)
+    while len(frames) > 1 and os.path.dirname(frames[0].filename) == os.path.dirname(__file__):
+        del frames[0]  # the way from here to the user's code
+    for frame in frames[-_FRAMES_SHOWN:]:
         lines.append(f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}')
         if frame.line:
             lines.append(f"    {frame.line}")
