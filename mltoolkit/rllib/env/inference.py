@@ -86,12 +86,14 @@ class NumpyInference:
     def __call__(
         self, obs: np.ndarray, state: State, rng: np.random.Generator, explore: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, State]:
-        inputs = self._policy(obs)
-        if explore:
-            actions, logp = self._distribution.sample(inputs, rng)
-        else:
-            actions = self._distribution.mode(inputs)
-            logp = self._distribution.logp(inputs, actions)
+        # NaN observations pass through here before the runner's check of the fragment names them.
+        with np.errstate(invalid="ignore"):
+            inputs = self._policy(obs)
+            if explore:
+                actions, logp = self._distribution.sample(inputs, rng)
+            else:
+                actions = self._distribution.mode(inputs)
+                logp = self._distribution.logp(inputs, actions)
         return actions, logp, inputs, state
 
 

@@ -12,6 +12,7 @@ from mltoolkit.rllib.callbacks.callbacks import CallbackCaller
 from mltoolkit.rllib.connectors.pipeline import build_pipelines
 from mltoolkit.rllib.core.columns import Columns
 from mltoolkit.rllib.env.episode_tracker import EpisodeTracker
+from mltoolkit.rllib.env.errors import EnvError
 from mltoolkit.rllib.env.inference import Inference, make_inference
 from mltoolkit.rllib.env.vector_env import make_vector_env
 from mltoolkit.rllib.utils.metrics.metrics_logger import MetricsLogger
@@ -179,7 +180,12 @@ class SingleAgentEnvRunner:
                 steps.obs[t] = obs
             actions, logp, inputs, policy_state = policy(obs, policy_state, rng, explore)
             for_env = act(actions)
-            observations, raw, terminateds, truncateds = env.step(for_env)
+            try:
+                observations, raw, terminateds, truncateds = env.step(for_env)
+            except EnvError:
+                # A NaN observation may be behind it, through the action that followed from it: that is to be told.
+                env.check_pending()
+                raise
             # An environment whose episode had ended spends the step on its reset: nothing to learn from.
             live = ~done
             first, done = done, terminateds | truncateds
