@@ -231,7 +231,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         "algorithm": manifest["algorithm"],
         "state": state,
         "module_state": module_state,
-        "learner_state": learner_state,
+        "learner_state": _arrays(learner_state),
     }
 
 
@@ -260,4 +260,17 @@ def _tensors(value: Any) -> Any:
         return {key: _tensors(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(_tensors(item) for item in value)
+    return value
+
+
+def _arrays(value: Any) -> Any:
+    """Tensors as the arrays they were."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.numpy()
+    if isinstance(value, dict):
+        return {key: _arrays(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_arrays(item) for item in value)
     return value
