@@ -223,7 +223,8 @@ class LearnerGroup:
         if not errors and not pending:
             return [results[rank] for rank in range(len(refs))]
         cause = self._cause(errors, pending, method, timeout_s)
-        if len(self._actors) > 1 or isinstance(cause, (LearnerDiedError, TimeoutError)):
+        # An error that all ran into leaves them in step: weights that became NaN, a batch without a column.
+        if isinstance(cause, (LearnerDiedError, TimeoutError)) or len(errors) != len(refs):
             self._failed = cause
         raise cause
 

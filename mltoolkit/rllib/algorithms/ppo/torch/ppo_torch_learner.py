@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from mltoolkit.rllib.algorithms.ppo.mlp_update import MLPUpdate
+from mltoolkit.rllib.algorithms.ppo.ppo_gradient import Coefficients
 from mltoolkit.rllib.algorithms.ppo.ppo_learner import (
     LEARNER_RESULTS_KL_KEY,
     LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY,
@@ -17,13 +19,22 @@ from mltoolkit.rllib.algorithms.ppo.ppo_learner import (
 from mltoolkit.rllib.core.columns import Columns
 from mltoolkit.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
 from mltoolkit.rllib.core.learner.torch.torch_learner import TorchLearner
-from mltoolkit.rllib.core.learner.train_batch import Fragment
+from mltoolkit.rllib.core.learner.train_batch import Fragment, TrainBatch
 from mltoolkit.rllib.utils.metrics import DEFAULT_MODULE_ID
 
 __all__ = ["PPOTorchLearner"]
 
 # Observations that V is computed of at a time: what a pass keeps of them should fit into memory, for images too.
 _VALUE_PASS_BYTES = 64 << 20
+
+
+_OF_A_MINIBATCH = {
+    "compute_loss_for_module",
+    "compute_losses",
+    "compute_gradients",
+    "postprocess_gradients",
+    "apply_gradients",
+}
 
 
 class PPOTorchLearner(PPOLearner, TorchLearner):
@@ -37,6 +48,10 @@ class PPOTorchLearner(PPOLearner, TorchLearner):
     ----------
     Schulman et al., Proximal Policy Optimization Algorithms, arXiv:1707.06347, sections 3 to 5.
     """
+
+    def __init__(self, *, config: Any, module: Any = None, module_spec: Any = None) -> None:
+        super().__init__(config=config, module=module, module_spec=module_spec)
+        self._mlp: MLPUpdate | None = None
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
@@ -77,6 +92,50 @@ class PPOTorchLearner(PPOLearner, TorchLearner):
             total = total + self.curr_kl_coeffs_per_module[module_id] * kl
         self.register_metrics(module_id, parts)
         return total
+
+    def _update_from_minibatches(
+        self, batch: TrainBatch, chunks: Iterator[np.ndarray], *, num_minibatches: int
+    ) -> None:
+        if batch.seq_len is None and self._has_default_loss() and MLPUpdate.fits(self.module[DEFAULT_MODULE_ID]):
+            self._update_mlp(batch, chunks, num_minibatches)
+        else:
+            super()._update_from_minibatches(batch, chunks, num_minibatches=num_minibatches)
+
+    def _has_default_loss(self) -> bool:
+        """Whether loss and gradients are those of this class, so that their closed form may stand for them."""
+        own = type(self)
+        return (
+            all(getattr(own, name) is getattr(PPOTorchLearner, name) for name in _OF_A_MINIBATCH)
+            and not _OF_A_MINIBATCH & self.__dict__.keys()
+            and self._device.type == "cpu"
+        )
+
+    def _update_mlp(self, batch: TrainBatch, chunks: Iterator[np.ndarray], num_minibatches: int) -> None:
+        config, module_id = self.config_for(DEFAULT_MODULE_ID), DEFAULT_MODULE_ID
+        if self._mlp is None:
+            self._mlp = MLPUpdate(self.module[module_id])
+        coefficients = Coefficients(
+            clip_param=self.clip_param_schedulers_per_module[module_id].get_current_value(),
+            entropy_coeff=self.entropy_coeff_schedulers_per_module[module_id].get_current_value(),
+            kl_coeff=self.curr_kl_coeffs_per_module[module_id],
+            use_kl_loss=config.use_kl_loss,
+            vf_loss_coeff=config.vf_loss_coeff,
+            vf_clip_param=config.vf_clip_param,
+        )
+        columns = self._mlp.prepare(batch.columns)
+        unlogged = num_minibatches - self._logged_minibatches
+        # What overflows ends in numbers that are not finite, which are looked for after the update.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            for chunk in chunks:
+                size, rows = chunk.shape[1], chunk.ravel()
+                of_chunk = {name: column[rows] for name, column in columns.items()}
+                for first in range(0, len(rows), size):
+                    minibatch = {name: column[first : first + size] for name, column in of_chunk.items()}
+                    self._mlp.gradients(minibatch, coefficients, use_critic=config.use_critic)
+                    unlogged -= 1
+                    if unlogged < 0:
+                        self.register_metrics(module_id, self._mlp.losses(minibatch, coefficients))
+                    self._apply_buffer(log=unlogged < 0)
 
     def _compute_values(self, fragments: Sequence[Fragment]) -> list[np.ndarray]:
         module = self.module[DEFAULT_MODULE_ID]

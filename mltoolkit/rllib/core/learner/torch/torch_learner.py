@@ -287,6 +287,24 @@ class TorchLearner(Learner):
             self._in_buffer(gradients_dict)
         self._step()
 
+    def _apply_buffer(self, *, log: bool) -> None:
+        """Average, clip and apply the gradients that are in the buffer, on the CPU."""
+        config, flat = self.config, self._flat
+        if self.collective is not None:
+            self.collective.average(flat.gradients)
+        several = len(self._optimizers) != 1 or len(self._optimizers[DEFAULT_MODULE_ID]) != 1
+        if several or config.grad_clip_by != "global_norm":
+            self.postprocess_gradients(dict(self._gradients))
+        elif config.grad_clip or log:
+            gradients = flat.gradients.numpy()
+            norm = float(np.dot(gradients, gradients)) ** 0.5
+            if log and getattr(config, "log_gradients", True):
+                for name in self._optimizers[DEFAULT_MODULE_ID]:
+                    self.register_metric(DEFAULT_MODULE_ID, f"gradients_{name}_global_norm", norm)
+            if config.grad_clip and not norm <= config.grad_clip:
+                flat.gradients.mul_(config.grad_clip / (norm + 1e-6))
+        self._step()
+
     def _step(self) -> None:
         if self._skips_nan and not bool(torch.isfinite(self._flat.gradients).all()):
             if self._num_skipped == 0:
@@ -365,11 +383,13 @@ class TorchLearner(Learner):
     def _check_finite(self) -> None:
         if self._skips_nan:
             return
-        if bool(torch.isfinite(self._flat.values).all()):
+        total = self.metrics.peek((DEFAULT_MODULE_ID, TOTAL_LOSS_KEY), 0.0)
+        if np.isfinite(total) and bool(torch.isfinite(self._flat.values).all()):
             return
-        part, values = "weights", self.metrics.peek()
-        for name, value in values.get(DEFAULT_MODULE_ID, {}).items():
-            if isinstance(value, float) and not np.isfinite(value) and name != "vf_explained_var":
+        part = "weights"
+        for name, value in self.metrics.peek().get(DEFAULT_MODULE_ID, {}).items():
+            # The first part names the cause best; the sum and what is measured of it are not finite then, either.
+            if isinstance(value, float) and not np.isfinite(value):
                 part = name
                 break
         raise NonFiniteLossError(
