@@ -463,7 +463,7 @@ class _Decoder:
     def _namedtuple(self, content: Any, node: dict[str, Any]) -> Any:
         module, qualname, items = content
         cls = self._class(module, qualname, tuple)
-        if len(getattr(cls, "_fields", ())) != len(items):
+        if len(getattr(cls, "_fields", ())) != len(items) or not hasattr(cls, "_fields"):
             raise DecodeError(f"{module}.{qualname} has not {len(items)} fields.")
         return tuple.__new__(cls, [self.decode(item) for item in items])
 
