@@ -9,7 +9,7 @@ from typing import Any
 
 from mltoolkit.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
-__all__ = ["as_dict", "default_model_config"]
+__all__ = ["as_dict", "default_model_config", "model_defaults", "old_model_config"]
 
 # The older `model` dict's words for the same things.
 _OLD_NAMES = {
@@ -142,6 +142,28 @@ def default_model_config(model_config: Any) -> DefaultModelConfig:
     config = DefaultModelConfig(**values)
     _check(config)
     return config
+
+
+def model_defaults() -> dict[str, Any]:
+    """Return all settings of the older ``model`` dict, with their defaults."""
+    # Newer than that dict: it never had them.
+    newer = ("fusionnet", "squash_output", "fcnet_use_layernorm", "head_fcnet_use_layernorm")
+    values = {key: value for key, value in as_dict(DefaultModelConfig()).items() if not key.startswith(newer)}
+    defaults = old_model_config(values)
+    return {
+        **{key: value for key, value in defaults.items() if key not in _NEW_NAMES},
+        **{key: neutral for key, (neutral, _) in _REFUSED.items()},
+        **_ELSEWHERE,
+        "custom_model_config": {},
+    }
+
+
+def old_model_config(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings under both names, the newer and the older: custom models may ask for either."""
+    return {**{old: settings[new] for old, new in _OLD_NAMES.items() if new in settings}, **settings}
+
+
+_NEW_NAMES = frozenset(_OLD_NAMES.values())
 
 
 def _check(config: DefaultModelConfig) -> None:
