@@ -43,7 +43,7 @@ def _encode(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {"__float__": repr(float(value))}
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and not is_space(value):
         if all(isinstance(key, str) and not key.startswith("__") for key in value):
             return {key: _encode(item) for key, item in value.items()}
         return {"__items__": [[_encode(key), _encode(item)] for key, item in value.items()]}

@@ -36,8 +36,8 @@ _USES = "may only be its default, since PPO's networks do without."
 
 def _initializers(stack: str, what: str, old: str) -> tuple[Setting, ...]:
     """How the weights and biases of a stack of layers begin."""
-    kernel_old = () if f"{old}_weights" == f"{stack}_kernel" else (f"{old}_weights_initializer",)
-    kernel_kwargs_old = (f"{old}_weights_initializer_config", f"{stack}_kernel_initializer_config")
+    kernel = f"{old}_kernel" if stack == "conv" else f"{old}_weights"
+    kernel_old = () if stack == "conv" else (f"{kernel}_initializer",)
     bias_old = () if old == stack else (f"{old}_bias_initializer",)
     return (
         Setting(
@@ -55,7 +55,7 @@ def _initializers(stack: str, what: str, old: str) -> tuple[Setting, ...]:
             None,
             optional(mapping()),
             "Keywords for it.",
-            old_names=kernel_kwargs_old,
+            old_names=(f"{kernel}_initializer_config",),
         ),
         Setting(
             f"{stack}_bias_initializer",

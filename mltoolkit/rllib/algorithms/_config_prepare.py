@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mltoolkit.rllib.algorithms._config_model import MODEL_SETTINGS
-from mltoolkit.rllib.algorithms._settings import Setting, SettingsDict, copy_value, merge_deep, nearest
+from mltoolkit.rllib.algorithms._settings import Setting, SettingsDict, copy_value, merge_deep
 
 if TYPE_CHECKING:
     from mltoolkit.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -67,6 +67,10 @@ def _spelling(config: AlgorithmConfig, value: Any) -> Any:
     return value.value if type(value).__name__ == "VectorizeMode" else value
 
 
+def _optimizer(config: AlgorithmConfig, value: Any) -> Any:
+    return None if value == {} else value  # RLlib's older default
+
+
 def _lr(config: AlgorithmConfig, value: Any) -> Any:
     config.__dict__["lr_schedule"] = None
     return value
@@ -112,12 +116,7 @@ def _callbacks_class(config: AlgorithmConfig, value: Any) -> Any:
     for event, called in value.items():
         entry = config._settings.get(event)
         if not (isinstance(entry, Setting) and entry.group == "callbacks"):
-            events = [each.name for each in config._settings.settings if each.name.startswith("on_")]
-            raise (
-                config._settings.unknown(event)
-                if not nearest(event, events)
-                else KeyError(f"There is no event {event!r}.{nearest(event, events)}")
-            )
+            raise config._settings.unknown(event)
         setattr(config, event, called)
     return None
 
@@ -130,6 +129,7 @@ PREPARE: dict[str, Callable[[AlgorithmConfig, Any], Any]] = {
     "learner_config_dict": _merge("learner_config_dict"),
     "model": _model,
     "model_config": _rl_module_model_config,
+    "optimizer": _optimizer,
     "lr": _lr,
     "lr_schedule": _schedule_of("lr"),
     "entropy_coeff": _entropy_coeff,

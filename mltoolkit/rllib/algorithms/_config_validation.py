@@ -31,7 +31,7 @@ def fragment_length(config: AlgorithmConfig, worker_index: int) -> int:
         return int(config.rollout_fragment_length)
     environments = config.num_envs_per_env_runner * (config.num_env_runners or 1)
     steps, missing = divmod(config.total_train_batch_size, environments)
-    if (worker_index - 1) * config.num_envs_per_env_runner < missing:
+    if missing and (worker_index - 1) * config.num_envs_per_env_runner < missing:
         steps += 1
     return max(steps, 1)
 

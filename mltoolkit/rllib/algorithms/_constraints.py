@@ -115,7 +115,7 @@ def number(minimum: float | None = None, maximum: float | None = None, *, above:
 
 def switch() -> Allowed:
     """True or False."""
-    return _test("True or False", lambda value: isinstance(value, bool) or type(value).__name__ == "bool_")
+    return _test("True or False", lambda value: isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"))
 
 
 def text() -> Allowed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -206,15 +207,22 @@ def nearest(name: Any, known: Iterable[str], quote: str = "`{}`") -> str:
 
 
 def copy_value(value: Any) -> Any:
-    """Copy the containers of a value at any depth; what they hold is shared, except for nested configurations."""
+    """Copy the containers, dataclasses and configurations of a value at any depth; what else they hold is shared."""
     if isinstance(value, SettingsDict):
         return value.copy()
     if isinstance(value, dict):
         return {key: copy_value(item) for key, item in value.items()}
     if type(value) in (list, tuple, set):
         return type(value)(copy_value(item) for item in value)
-    copy = getattr(value, "_copy_in_config", None)
-    return copy() if copy is not None and not isinstance(value, type) else value
+    if isinstance(value, type):
+        return value
+    if hasattr(type(value), "_copy_in_config"):
+        return value._copy_in_config()
+    if hasattr(type(value), "__dataclass_fields__") and hasattr(value, "__dict__"):
+        copied = copy(value)
+        copied.__dict__.update({name: copy_value(item) for name, item in vars(value).items()})
+        return copied
+    return value
 
 
 def merge_deep(old: MutableMapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -254,6 +262,7 @@ Did you mean `fcnet_hiddens`?
     def __init__(self, table: SettingTable, values: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self._table = table
+        self._is_frozen = False
         self.update(values or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -269,9 +278,21 @@ Did you mean `fcnet_hiddens`?
         entry = self._entry(key)
         return super().__getitem__(entry.key) if isinstance(entry, Setting) else entry.default
 
+    def freeze(self) -> None:
+        """Refuse all further changes; copies can be changed."""
+        self._is_frozen = True
+
+    def _check_not_frozen(self, key: Any) -> None:
+        if self._is_frozen:
+            raise AttributeError(
+                f"Cannot change {key!r}: the configuration is frozen, since an algorithm was built from it. "
+                "Change a copy: `config.copy(copy_frozen=False)`."
+            )
+
     def __setitem__(self, key: str, value: Any) -> None:
         if key in TUNE_KEYS:
             return
+        self._check_not_frozen(key)
         entry = self._entry(key)
         if isinstance(entry, Refused):
             entry.check(key, value)
@@ -279,6 +300,7 @@ Did you mean `fcnet_hiddens`?
             super().__setitem__(entry.key, value)
 
     def __delitem__(self, key: str) -> None:
+        self._check_not_frozen(key)
         entry = self._entry(key)
         super().__delitem__(entry.key if isinstance(entry, Setting) else key)
 
@@ -292,6 +314,7 @@ Did you mean `fcnet_hiddens`?
 
     def pop(self, key: str, *default: Any) -> Any:
         """Remove a setting under any of its names, and return its value."""
+        self._check_not_frozen(key)
         entry = self._entry(key)
         return super().pop(entry.key if isinstance(entry, Setting) else key, *default)
 

@@ -71,7 +71,6 @@ ENV_RUNNERS = (
         "env_runners",
         "PPO learns from samples of its current policy, so each runner samples once at a time.",
         max_requests_in_flight_per_env_runner=1,
-        max_requests_in_flight_per_sampler_worker=1,
         sample_async=False,
     ),
     *_refused(
@@ -177,6 +176,11 @@ TRAINING = (
         num_aggregator_actors_per_learner=0,
         max_requests_in_flight_per_aggregator_actor=3,
         max_requests_in_flight_per_learner=3,
+    ),
+    *_refused(
+        "training",
+        "PPO learns from samples of its current policy, so each runner samples once at a time.",
+        max_requests_in_flight_per_sampler_worker=1,
     ),
     *_refused("training", "There is one loop over the minibatches.", simple_optimizer=_ANY),
     *_refused(

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
+from mltoolkit.rllib.algorithms._config_dicts import ConfigDicts
 from mltoolkit.rllib.algorithms._config_groups import ConfigGroups, document_groups
 from mltoolkit.rllib.algorithms._config_model import MODEL_SETTINGS, merged_model_config
 from mltoolkit.rllib.algorithms._config_prepare import PREPARE
 from mltoolkit.rllib.algorithms._config_validation import find_problems, fragment_length, list_problems
 from mltoolkit.rllib.algorithms._settings import (
-    TUNE_KEYS,
     Refused,
     Setting,
     SettingsDict,
     SettingTable,
     copy_value,
-    merge_deep,
     nearest,
 )
 from mltoolkit.rllib.algorithms._settings_refused import REFUSED
@@ -30,9 +29,6 @@ logger = logging.getLogger(__name__)
 
 COMMON_SETTINGS = SettingTable(f"{__name__}:COMMON_SETTINGS", (*SAMPLING, *TRAINING, *REFUSED))
 
-#: Older ways to say what another setting says; in a dict they come after it, whatever the order.
-_LAST = ("lr_schedule", "entropy_coeff_schedule", "vf_share_layers")
-
 
 class _ConfigType(type):
     """Marks configurations as complete once their constructors are through."""
@@ -43,7 +39,7 @@ class _ConfigType(type):
         return config
 
 
-class AlgorithmConfig(ConfigGroups, metaclass=_ConfigType):
+class AlgorithmConfig(ConfigGroups, ConfigDicts, metaclass=_ConfigType):
     """The settings of an algorithm: attributes, methods that chain, and a dict with old and new keys.
 
     Values are checked by `validate`, which building an algorithm calls; until then they may also be the search
@@ -94,7 +90,7 @@ class AlgorithmConfig(ConfigGroups, metaclass=_ConfigType):
         own["_is_complete"] = False
         own["_added"] = []
 
-    # -- attributes and keys --------------------------------------------------------------------------------------
+    # -- attributes --------------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
         if "_added" not in self.__dict__:
@@ -154,44 +150,6 @@ class AlgorithmConfig(ConfigGroups, metaclass=_ConfigType):
             value = prepare(self, value)
         self.__dict__[entry.attribute] = value
 
-    def __getitem__(self, key: str) -> Any:
-        entry = self._settings.get(key)
-        if isinstance(entry, Setting):
-            return getattr(self, entry.attribute)
-        if entry is None and key not in self._added and key not in ("in_evaluation", "algo_class"):
-            raise self._settings.unknown(key, also=self._added)
-        return getattr(self, key)
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        if key not in self:
-            raise self._settings.unknown(key, also=self._added)
-        setattr(self, key, value)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._settings or key in self._added or key in ("in_evaluation", "algo_class")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.to_dict())
-
-    def __len__(self) -> int:
-        return len(self.to_dict())
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value of a setting under any of its names, or ``default`` if there is no such setting."""
-        return self[key] if key in self else default  # noqa: SIM401 - this is what `get` is
-
-    def keys(self) -> KeysView[str]:
-        """The keys of `to_dict`."""
-        return self.to_dict().keys()
-
-    def values(self) -> ValuesView[Any]:
-        """The values of `to_dict`."""
-        return self.to_dict().values()
-
-    def items(self) -> ItemsView[str, Any]:
-        """The items of `to_dict`."""
-        return self.to_dict().items()
-
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
@@ -212,7 +170,7 @@ class AlgorithmConfig(ConfigGroups, metaclass=_ConfigType):
             changed["model"] = {key: value for key, value in changed["model"].items() if value != usual[key]}
         return changed if changed["model"] else {key: changed[key] for key in changed if key != "model"}
 
-    # -- copies and dicts -----------------------------------------------------------------------------------------
+    # -- copies -----------------------------------------------------------------------------------------
 
     def copy(self, copy_frozen: bool | None = None) -> Self:
         """A copy at every depth.
@@ -224,11 +182,12 @@ class AlgorithmConfig(ConfigGroups, metaclass=_ConfigType):
         """
         copied = object.__new__(type(self))
         copied.__dict__.update({name: copy_value(value) for name, value in self.__dict__.items()})
-        if copy_frozen is not None:
-            copied.__dict__["_is_frozen"] = copy_frozen
-            nested = copied.__dict__["evaluation_config"]
-            if isinstance(nested, AlgorithmConfig):
-                copied.__dict__["evaluation_config"] = nested.copy(copy_frozen)
+        nested = copied.__dict__["evaluation_config"]
+        if copy_frozen is not None and isinstance(nested, AlgorithmConfig):
+            copied.__dict__["evaluation_config"] = nested.copy(copy_frozen)
+        copied.__dict__["_is_frozen"] = False
+        if self._is_frozen if copy_frozen is None else copy_frozen:
+            copied.freeze()
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -239,131 +198,14 @@ class AlgorithmConfig(ConfigGroups, metaclass=_ConfigType):
     def freeze(self) -> None:
         """Refuse all further changes; algorithms freeze theirs."""
         self.__dict__["_is_frozen"] = True
-        if isinstance(self.evaluation_config, AlgorithmConfig):
-            self.evaluation_config.freeze()
+        for nested in (self.model, self.evaluation_config):
+            if isinstance(nested, (SettingsDict, AlgorithmConfig)):
+                nested.freeze()
 
     @property
     def is_frozen(self) -> bool:
         """Whether changes are refused."""
         return bool(self._is_frozen)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All settings as a plain nested dict, a copy; search spaces of Tune stay what they are.
-
-        Returns
-        -------
-        dict
-            What `from_dict` and Tune take.
-
-        Examples
-        --------
-        >>> AlgorithmConfig().training(gamma=0.9).to_dict()["gamma"]
-        0.9
-        """
-        told: dict[str, Any] = {}
-        for setting in self._settings.settings:
-            value = self.__dict__[setting.attribute]
-            if isinstance(value, AlgorithmConfig):
-                value = value.to_dict()
-            told[setting.key] = dict(copy_value(value)) if isinstance(value, SettingsDict) else copy_value(value)
-        told.update({name: copy_value(self.__dict__[name]) for name in self._added})
-        return told
-
-    @classmethod
-    def from_dict(cls, config_dict: Mapping[str, Any]) -> Self:
-        """A configuration with the settings of a dict, under old or new names, and defaults for the others.
-
-        Raises
-        ------
-        UnknownSettingError
-            For a key that is no setting.
-        UnsupportedSettingError
-            For a setting of RLlib's that has no meaning here.
-
-        Examples
-        --------
-        >>> AlgorithmConfig.from_dict({"num_workers": 3}).num_env_runners
-        3
-        """
-        config: Self = cls()
-        return config.update_from_dict(config_dict)
-
-    def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
-        """Set the settings of a dict, under old or new names; nested dicts are merged.
-
-        Returns
-        -------
-        self
-        """
-        if not isinstance(config_dict, Mapping) and not isinstance(config_dict, AlgorithmConfig):
-            raise TypeError(f"`config_dict` must be a dict such as {{'lr': 1e-4}}, got {type(config_dict).__name__}.")
-        given = dict(config_dict.items())
-        for key in [key for key in given if key not in _LAST] + [key for key in _LAST if key in given]:
-            if key in TUNE_KEYS:
-                continue
-            if key not in self:
-                raise self._settings.unknown(key, also=self._added)
-            nested = self.__dict__.get("evaluation_config")
-            if key == "evaluation_config" and isinstance(nested, Mapping) and isinstance(given[key], Mapping):
-                merged = copy_value(nested)
-                merge_deep(merged, given[key])
-                self.evaluation_config = merged
-            else:
-                setattr(self, key, copy_value(given[key]))
-        return self
-
-    def to_data(self) -> dict[str, Any]:
-        """All settings as data that JSON holds, for checkpoints.
-
-        Classes and functions become their names. What has no name that leads to it, such as a lambda, is lost, and
-        `from_data` will ask for it.
-
-        Returns
-        -------
-        dict
-
-        Examples
-        --------
-        >>> data = AlgorithmConfig().training(gamma=0.9).to_data()
-        >>> AlgorithmConfig.from_data(data).gamma
-        0.9
-        """
-        from mltoolkit.rllib.algorithms._config_data import config_to_data
-
-        return config_to_data(self)
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any], *, given: Mapping[str, Any] | None = None) -> Self:
-        """The configuration that `to_data` wrote. No code in the data, or named by them, is executed.
-
-        Parameters
-        ----------
-        data : mapping
-        given : mapping, optional
-            Settings that go before those in the data, and stand in for those that are not in them.
-
-        Raises
-        ------
-        InvalidConfigError
-            If settings are not in the data and not given: lambdas, functions, and classes that are not loaded, or not
-            of the kind that the setting takes. Each is named with the reason.
-        UnknownSettingError
-            If the data hold a setting that is unknown.
-        ValueError
-            If they are no configuration.
-        """
-        from mltoolkit.rllib.algorithms._config_data import config_from_data
-
-        config: Self = config_from_data(cls, data, given=given or {})
-        return config
-
-    @classmethod
-    def overrides(cls, **kwargs: Any) -> dict[str, Any]:
-        """A dict of settings, for `evaluation_config`, after a check that there are such settings."""
-        for name in kwargs:
-            if name not in cls._settings:
-                raise cls._settings.unknown(name)
-        return kwargs
 
     # -- what follows from the settings ---------------------------------------------------------------------------
 
@@ -465,6 +307,8 @@ class AlgorithmConfig(ConfigGroups, metaclass=_ConfigType):
         given = self.evaluation_config
         if isinstance(given, AlgorithmConfig):
             config: AlgorithmConfig = given.copy(copy_frozen=False)
+            if config.env is None:
+                config.env, config.env_config = self.env, self.env_config
         else:
             config = self.copy(copy_frozen=False)
             config.update_from_dict(given or {})
