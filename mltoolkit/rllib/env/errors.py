@@ -9,6 +9,7 @@
     ├── UnsupportedEnvError      (also TypeError)     a multi-agent environment, or no environment at all
     ├── EnvResetError                                 the environment raised in `reset`
     ├── EnvStepError                                  the environment raised in `step`
+    ├── EnvRenderError                                it cannot be shown
     └── InvalidEnvResultError    (also ValueError)    `reset` or `step` returned what it must not
         ├── InvalidObservationError
         └── InvalidRewardError
@@ -22,6 +23,7 @@ import traceback
 __all__ = [
     "EnvCreationError",
     "EnvError",
+    "EnvRenderError",
     "EnvResetError",
     "EnvStepError",
     "InvalidEnvResultError",
@@ -76,6 +78,10 @@ class EnvResetError(EnvError):
 
 class EnvStepError(EnvError):
     """The environment raised in ``step``; what it raised is the cause."""
+
+
+class EnvRenderError(EnvError):
+    """The environment gives no picture of itself."""
 
 
 class InvalidEnvResultError(EnvError, ValueError):

@@ -84,22 +84,23 @@ def takes_seed(env: Any) -> bool:
     return "seed" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
-def reset_env(env: Any, seed: int | None) -> Any:
+def reset_env(env: Any, seed: int | None, options: dict[str, Any] | None = None) -> Any:
     """Whatever ``env.reset`` returns, seeded in the way in which the environment takes a seed.
 
     Its spaces are seeded too: many environments draw their observations from them.
     """
+    kwargs = {} if options is None else {"options": options}
     if seed is None:
-        return env.reset()
+        return env.reset(**kwargs)
     unwrapped = getattr(env, "unwrapped", env)
     for layer in (env, unwrapped) if unwrapped is not env else (env,):
         for offset, space in enumerate((layer.observation_space, layer.action_space), 1):
             if callable(getattr(space, "seed", None)):
                 space.seed((seed + offset) % _MAX_SEED)
     if takes_seed(env):
-        return env.reset(seed=seed)
+        return env.reset(seed=seed, **kwargs)
     if callable(getattr(env, "seed", None)):
         env.seed(seed)
     elif isinstance(getattr(type(unwrapped), "np_random", None), property):  # a gymnasium.Env
         unwrapped.np_random = np.random.default_rng(seed)
-    return env.reset()
+    return env.reset(**kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,17 +149,28 @@ class SerialVectorEnv(VectorEnvironment):
         """Whose next step starts a new episode."""
         return np.array(self._dones)
 
-    def reset(self, seed: int | None = None) -> Any:
-        """Start an episode in every environment; see `VectorEnvironment.reset`."""
-        self._seed = seed
+    def reset(self, seed: int | Sequence[int | None] | None = None, *, options: dict[str, Any] | None = None) -> Any:
+        """Start an episode in every environment; see `VectorEnvironment.reset`.
+
+        Parameters
+        ----------
+        seed : int, or sequence of int or None, optional
+            Of the vector, or of every environment.
+        options : dict, optional
+            Handed to every environment's ``reset``.
+        """
+        seeds = env_seeds(seed, self.num_envs) if seed is None or isinstance(seed, (int, np.integer)) else list(seed)
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"`seed` must be one integer or {self.num_envs} of them, got {len(seeds)}.")
+        self._seed = next((value for value in (seed, seeds[0]) if isinstance(value, (int, np.integer))), None)
         self._was_reset = True
         self._restarts = [0] * self.num_envs
         self.check_pending()
         self._observations, rewards = self._pending.next_row()
         rewards.fill(0.0)
         self._infos = [{} for _ in range(self.num_envs)]
-        for index, env_seed in enumerate(env_seeds(seed, self.num_envs)):
-            self._begin_episode(index, env_seed)
+        for index, env_seed in enumerate(seeds):
+            self._begin_episode(index, env_seed, options)
         return self._observations
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any]:
@@ -203,6 +214,30 @@ class SerialVectorEnv(VectorEnvironment):
                 truncateds[index] = dones[index] = True
             infos[index] = info if info.__class__ is dict else self._convert_info(index, info)
         return observations, rewards, terminateds, truncateds
+
+    def begin_episode(self, index: int) -> Any:
+        """Start the next episode of one environment now rather than at the next step.
+
+        Parameters
+        ----------
+        index : int
+
+        Returns
+        -------
+        observation
+            The first of the episode. ``observations`` has it too.
+        """
+        self._begin_episode(index, None)
+        return self._observations[index]
+
+    def end_episode(self, index: int) -> None:
+        """Have the next step start an episode of one environment, whatever became of the present one.
+
+        Parameters
+        ----------
+        index : int
+        """
+        self._dones[index] = True
 
     def check_pending(self) -> None:
         """Check what has not been checked yet; see `VectorEnvironment.check_pending`."""
@@ -283,10 +318,10 @@ class SerialVectorEnv(VectorEnvironment):
             )
         return list(array)
 
-    def _begin_episode(self, index: int, seed: int | None) -> None:
+    def _begin_episode(self, index: int, seed: int | None, options: dict[str, Any] | None = None) -> None:
         while True:
             try:
-                result = reset_env(self.envs[index], seed)
+                result = reset_env(self.envs[index], seed, options)
                 break
             except Exception as error:
                 self._failed(index, EnvResetError, error, "reset()", 0)
