@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,10 @@ def _optimizer(config: AlgorithmConfig, value: Any) -> Any:
     return None if value == {} else value  # RLlib's older default
 
 
+def _vf_clip_param(config: AlgorithmConfig, value: Any) -> Any:
+    return math.inf if value is None else value
+
+
 def _lr(config: AlgorithmConfig, value: Any) -> Any:
     config.__dict__["lr_schedule"] = None
     return value
@@ -130,6 +135,7 @@ PREPARE: dict[str, Callable[[AlgorithmConfig, Any], Any]] = {
     "model": _model,
     "model_config": _rl_module_model_config,
     "optimizer": _optimizer,
+    "vf_clip_param": _vf_clip_param,
     "lr": _lr,
     "lr_schedule": _schedule_of("lr"),
     "entropy_coeff": _entropy_coeff,

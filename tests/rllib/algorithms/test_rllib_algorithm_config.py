@@ -155,6 +155,10 @@ def test_tensorflow_is_said_to_be_torch_once(name, caplog, monkeypatch):
     ]
 
 
+def test_no_bound_on_the_value_error_is_infinity():
+    assert PPOConfig().training(vf_clip_param=None).vf_clip_param == float("inf")
+
+
 def test_env_config_is_merged():
     config = PPOConfig().environment(env_config={"a": {"x": 1}}).environment(env_config={"a": {"y": 2}, "b": 3})
     assert config.env_config == {"a": {"x": 1, "y": 2}, "b": 3}
@@ -425,6 +429,39 @@ def test_model_config_as_a_dataclass():
     config.rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[-1]))
     with pytest.raises(InvalidConfigError, match="fcnet_hiddens"):
         config.validate()
+
+
+def test_the_spec_of_the_module():
+    pytest.importorskip("torch")
+    from mltoolkit.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
+    from mltoolkit.rllib.core.rl_module.rl_module import RLModuleSpec
+    from mltoolkit.rllib.models.torch._adapter import TorchModelV2Module
+
+    class MyModule(DefaultPPOTorchRLModule):
+        pass
+
+    assert PPOConfig().rl_module_spec.module_class is DefaultPPOTorchRLModule
+    assert PPOConfig().training(model={"custom_model": "mine"}).rl_module_spec.module_class is TorchModelV2Module
+    own = RLModuleSpec(module_class=MyModule)
+    for given in (own, MyModule):
+        config = PPOConfig().rl_module(rl_module_spec=given)
+        config.validate()
+        assert config.rl_module_spec.module_class is MyModule
+    merged = PPOConfig().rl_module(rl_module_spec=RLModuleSpec(model_config={"a": 1})).rl_module_spec
+    assert (merged.module_class, merged.model_config) == (DefaultPPOTorchRLModule, {"a": 1})
+
+
+def test_the_class_of_the_learner():
+    pytest.importorskip("torch")
+    from mltoolkit.rllib.algorithms.ppo.ppo import PPO
+    from mltoolkit.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
+
+    class MyLearner(PPOTorchLearner):
+        pass
+
+    assert PPOConfig().learner_class is PPOTorchLearner
+    assert PPOConfig().training(learner_class=MyLearner).learner_class is MyLearner
+    assert PPOConfig().algo_class is PPO
 
 
 # -- building ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import math
 import pathlib
@@ -11,9 +12,10 @@ import types
 
 import pytest
 
+from mltoolkit.rllib.algorithms._config_model import MODEL_SETTINGS
 from mltoolkit.rllib.algorithms._settings import InvalidConfigError, UnknownSettingError
 from mltoolkit.rllib.algorithms._space_data import space_from_data, space_to_data
-from mltoolkit.rllib.algorithms.ppo.ppo_config import PPOConfig
+from mltoolkit.rllib.algorithms.ppo.ppo_config import PPO_SETTINGS, PPOConfig
 
 
 def through_json(config, **given):
@@ -123,6 +125,16 @@ def test_callbacks_are_found():
 
     config = PPOConfig().callbacks([RLlibCallback])
     assert through_json(config).callbacks_class == [RLlibCallback]
+
+
+def test_the_kinds_of_classes_that_are_taken_exist():
+    pytest.importorskip("torch")
+    pytest.importorskip("gymnasium")
+    kinds = {entry.class_of for entry in (*PPO_SETTINGS.settings, *MODEL_SETTINGS.settings)} - {""}
+    assert len(kinds) == 8
+    for kind in kinds:
+        module, _, name = kind.partition(":")
+        assert isinstance(vars(importlib.import_module(module))[name], type)
 
 
 def test_what_cannot_be_written_must_be_given_again(env_class):

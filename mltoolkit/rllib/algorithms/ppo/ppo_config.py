@@ -63,9 +63,9 @@ _LEARNING = (
         "vf_clip_param",
         "training",
         10.0,
-        optional(number(above=0)),
-        "The bound on the squared error of the value function; to be raised with the scale of the returns. None or "
-        "infinity: no bound.",
+        number(above=0),
+        "The bound on the squared error of the value function; to be raised with the scale of the returns. Infinity or "
+        "None, which becomes infinity: no bound.",
     ),
     Setting(
         "normalize_advantages",
@@ -168,7 +168,8 @@ class PPOConfig(AlgorithmConfig):
         from mltoolkit.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
         from mltoolkit.rllib.core.rl_module.rl_module import RLModuleSpec
 
-        if self.model["custom_model"] or self.model["custom_action_dist"]:
+        model = self.model_config
+        if model["custom_model"] or model["custom_action_dist"]:
             from mltoolkit.rllib.models.torch._adapter import TorchModelV2Module
 
             return RLModuleSpec(module_class=TorchModelV2Module)

@@ -10,7 +10,7 @@ __all__ = ["PRESETS", "get_preset"]
 
 #: By environment: what differs from PPOConfig's defaults.
 PRESETS: dict[str, dict[str, Any]] = {
-    # Solved at 475 after about 60,000 steps: many short fragments, large steps, and both faded out linearly.
+    # A mean return of 475 after some 100,000 steps: many short fragments, and large steps that fade out linearly.
     "CartPole-v1": {
         "env": "CartPole-v1",
         "num_env_runners": 0,
