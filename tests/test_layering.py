@@ -22,6 +22,7 @@ FACADE = {
     "mltoolkit.util.check_serialize",
     "mltoolkit.util.dask",
     "mltoolkit.util.placement_group",
+    "mltoolkit.util.preloading",
     "mltoolkit.util.scheduling_strategies",
     "mltoolkit.util.seeding",
     "mltoolkit.util.serialization",

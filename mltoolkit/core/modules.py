@@ -6,6 +6,7 @@ import os
 import sys
 import sysconfig
 import time
+from collections.abc import Iterable
 from types import ModuleType
 
 # Drivers' tools: they start threads, own terminals or sockets, and no task needs them.
@@ -28,11 +29,25 @@ def _file_of(module: ModuleType) -> str | None:
     return os.path.realpath(file) if isinstance(file, str) else None
 
 
+_hinted: dict[str, None] = {}
+
+
+def hint(names: Iterable[str]) -> None:
+    """Have the fork server load modules that this process has not loaded itself, from the next executor on."""
+    _hinted.update(dict.fromkeys(names))
+
+
+def count() -> int:
+    """A number that changes when there may be something new to preload."""
+    return len(sys.modules) + len(_hinted)
+
+
 def preloadable_modules() -> list[str]:
-    """Return the installed third-party modules that this process has loaded, in the order it did.
+    """Return the installed third-party modules that this process has loaded, in the order it did, and those hinted at.
 
     ``MLTOOLKIT_PRELOAD`` narrows them down to some packages (comma-separated, or none at all when it is empty): executors
-    then import the others when they need them, and a driver that has imported much starts its first executor sooner.
+    then import the others when they need them, and a driver that has imported much starts its first executor sooner. What
+    was asked for with :func:`hint` is loaded in any case.
     """
     wanted = os.environ.get("MLTOOLKIT_PRELOAD")
     allowed = None if wanted is None else {package.strip() for package in wanted.split(",")}
@@ -46,7 +61,8 @@ def preloadable_modules() -> list[str]:
         file = getattr(module, "__file__", None)
         if isinstance(file, str) and file.startswith(_SITE_DIRECTORIES):
             names.append(name)
-    return names
+    known = set(names)
+    return names + [name for name in _hinted if name not in known]
 
 
 class CodeWatch:

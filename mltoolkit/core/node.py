@@ -113,7 +113,7 @@ class Node:
         ours, theirs = socket.socketpair()
         names = modules.preloadable_modules() if self.start_method == "fork" else []
         self._preloaded = set(names)
-        self._seen_modules = len(sys.modules)
+        self._seen_modules = modules.count()
         settings = {"modules": names, "directories": self.directories, "start_method": self.start_method}
         with tempfile.TemporaryFile() as stream:
             stream.write(pickle.dumps(settings, 5))
@@ -206,8 +206,8 @@ class Node:
         executor = ExecutorProcess(key, boot)
         with self._lock:
             self.executors[key] = executor
-            if self.start_method == "fork" and len(sys.modules) != self._seen_modules:
-                self._seen_modules = len(sys.modules)
+            if self.start_method == "fork" and modules.count() != self._seen_modules:
+                self._seen_modules = modules.count()
                 fresh = [name for name in modules.preloadable_modules() if name not in self._preloaded]
                 if fresh:
                     self._preloaded.update(fresh)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         placement_group_table,
         remove_placement_group,
     )
+    from mltoolkit.util.preloading import preload_modules
     from mltoolkit.util.seeding import seed_everything
     from mltoolkit.util.serialization import deregister_serializer, register_serializer
 
@@ -45,6 +46,7 @@ __all__ = [
     "multiprocessing",
     "placement_group",
     "placement_group_table",
+    "preload_modules",
     "queue",
     "register_serializer",
     "remove_placement_group",
@@ -67,6 +69,7 @@ _HOME = {
     "map_unordered": "mltoolkit.util.helpers",
     "placement_group": "mltoolkit.util.placement_group",
     "placement_group_table": "mltoolkit.util.placement_group",
+    "preload_modules": "mltoolkit.util.preloading",
     "register_serializer": "mltoolkit.util.serialization",
     "remove_placement_group": "mltoolkit.util.placement_group",
     "seed_everything": "mltoolkit.util.seeding",

@@ -61,6 +61,7 @@ class Algorithm(Trainable):
     """
 
     config: Any
+    preloaded_modules = ("torch", "gymnasium")
 
     def __init__(
         self,
@@ -200,6 +201,13 @@ class Algorithm(Trainable):
             member = getattr(self, part, None)
             if member is not None:
                 (member.close if part == "_result_log" else member.stop)()
+
+    def reset(self, new_config: Any) -> bool:
+        """Become an algorithm with other settings; see :meth:`reset_config`."""
+        complete = self._completed(new_config, None)
+        complete.validate()
+        complete.freeze()
+        return super().reset(complete)
 
     def reset_config(self, new_config: Any) -> bool:
         """Become an algorithm with other settings in the same process, which has imported everything already."""

@@ -78,6 +78,7 @@ class TuneController:
         self._calls = PendingCalls()
         self._trainable = mltoolkit.put(settings.trainable)
         self._is_class = isinstance(settings.trainable, type)
+        mltoolkit.util.preload_modules(*getattr(settings.trainable, "preloaded_modules", ()))
         self._reuse = settings.reuse_actors if settings.reuse_actors is not None else not self._is_class
         self._factory = TrialFactory(settings, sweep.in_order)
         self._iteration = 0

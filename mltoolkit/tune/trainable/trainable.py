@@ -10,7 +10,7 @@ import socket
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mltoolkit.train import Checkpoint
 from mltoolkit.tune.context import TuneContext
@@ -67,6 +67,9 @@ class Trainable:
     >>> trainable.train()["value"], trainable.train()["training_iteration"]
     (4.0, 2)
     """
+
+    preloaded_modules: ClassVar[tuple[str, ...]] = ()
+    """Modules that trials need and that take long to import: their processes begin with these where that is possible."""
 
     _context: TuneContext | None = None
 
