@@ -124,6 +124,7 @@ class MLPUpdate:
 
     def _distribution(self, outputs: Array) -> Array:
         """The policy's outputs as inputs of the action distribution, shape (K, B)."""
+        result: Array
         if self._log_std is not None:
             result = np.empty((self._num_outputs, len(outputs)), np.float32)
             result[: self._num_means] = outputs.T

@@ -212,7 +212,7 @@ class DiagGaussianGradient(PolicyGradient):
         """Gradient with respect to the inputs of the last :meth:`logp`, shape (K, B)."""
         # Of log p: z / std and z^2 - 1. Of the entropy: 0 and 1. Of KL(old || new): (mean - old mean) / std^2 and
         # 1 - (old std^2 + (mean - old mean)^2) / std^2.
-        gradient = np.empty((2 * self._size, len(weight)), np.float32)
+        gradient: Array = np.empty((2 * self._size, len(weight)), np.float32)
         means, log_stds = gradient[: self._size], gradient[self._size :]
         np.multiply(self._z, self._precision, out=means)
         np.multiply(means, weight, out=means)

@@ -56,7 +56,7 @@ class PPOLearner(Learner):
         self.clip_param_schedulers_per_module: dict[str, Scheduler] = {}
         for module_id in self.module:
             config = self.config_for(module_id)
-            entropy_coeff = getattr(config, "entropy_coeff_schedule", None) or config.entropy_coeff
+            entropy_coeff = config.entropy_coeff_schedule or config.entropy_coeff
             self.curr_kl_coeffs_per_module[module_id] = float(config.kl_coeff)
             self.entropy_coeff_schedulers_per_module[module_id] = Scheduler(entropy_coeff, setting_name="entropy_coeff")
             self.clip_param_schedulers_per_module[module_id] = Scheduler(config.clip_param, setting_name="clip_param")

@@ -44,6 +44,11 @@ class DenseStack:
             for layer, activation in layers
         ]
         self._rows = -1
+        self._inputs: list[Array] = []
+        self._outputs: list[Array] = []
+        self._gradients: list[Array] = []
+        self._scratch: list[Array] = []
+        self._ones: Array = np.ones(0, np.float32)
 
     def __len__(self) -> int:
         return len(self._layers)
@@ -92,7 +97,6 @@ class DenseStack:
         self._gradients = [np.empty(shape, np.float32) for shape in shapes]
         self._scratch = [np.empty(shape, np.float32) for shape in shapes]
         self._ones = np.ones(rows, np.float32)
-        self._inputs: list[Array] = []
 
 
 def dense_layers_of(stack: torch.nn.Sequential) -> list[tuple[torch.nn.Linear, str]] | None:

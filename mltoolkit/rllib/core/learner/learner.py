@@ -206,14 +206,14 @@ class Learner(abc.ABC):
             if lacking:
                 raise ValueError(f"A stateful module needs {' and '.join(map(repr, lacking))} in each fragment.")
             max_seq_len = int(module.model_config["max_seq_len"])
-        if not getattr(self.config, "add_default_connectors_to_learner_pipeline", True):
+        if not self.config.add_default_connectors_to_learner_pipeline:
             return make_train_batch(fragments, max_seq_len=max_seq_len)
         fragments = self._add_targets([dict(fragment) for fragment in fragments])
         return self._finish_batch(make_train_batch(fragments, max_seq_len=max_seq_len))
 
     def _connect(self, fragments: Sequence[Fragment]) -> Sequence[Fragment]:
         """Send the fragments through ``config.learner_connector``, each as a batch of time-major arrays."""
-        make = getattr(self.config, "_learner_connector", None)
+        make = self.config._learner_connector
         if make is None:
             return fragments
         module = self._modules[DEFAULT_MODULE_ID]

@@ -98,9 +98,13 @@ class LearnerActor:
         """Call ``func(learner, *args, **kwargs)``."""
         return self._learner.apply(func, *args, **kwargs)
 
-    def shutdown(self) -> None:
-        """Leave the group and remove the file in which it was formed."""
-        self._learner.shutdown()
+    def met(self) -> None:
+        """All have joined: remove the file in which they found each other."""
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
+
+    def shutdown(self) -> None:
+        """Leave the group."""
+        self._learner.shutdown()
+        self.met()

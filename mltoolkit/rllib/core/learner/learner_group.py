@@ -15,15 +15,13 @@ from mltoolkit.rllib.core.columns import Columns
 from mltoolkit.rllib.core.learner.errors import LearnerDiedError
 from mltoolkit.rllib.core.learner.learner import Learner
 from mltoolkit.rllib.core.learner.learner_actor import LearnerActor
-from mltoolkit.rllib.core.learner.train_batch import Fragment, split_fragments
+from mltoolkit.rllib.core.learner.train_batch import Fragment, check_fragments, split_fragments
 
 __all__ = ["LearnerGroup"]
 
 logger = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 120.0
-# How long an operation over all learners waits for the slowest: longer than a minibatch ever takes.
-_COLLECTIVE_TIMEOUT_S = 300.0
 _UPDATE_TIMEOUT_S = 3600.0
 # When one learner fails the others lose it: which was first is known once they have answered, too.
 _AFTERMATH_S = 5.0
@@ -52,6 +50,8 @@ class LearnerGroup:
         ``custom_resources_per_learner`` are started; with 0 the learner is in this process.
     module : RLModule
         What is learned; remote learners have copies of it.
+    collective_timeout_s : float, default=300.0
+        How long an operation over all learners waits for the slowest: longer than a minibatch ever takes.
 
     Raises
     ------
@@ -59,7 +59,7 @@ class LearnerGroup:
         If a learner can not be started.
     """
 
-    def __init__(self, *, config: Any, module: Any) -> None:
+    def __init__(self, *, config: Any, module: Any, collective_timeout_s: float = 300.0) -> None:
         self.config = config
         self._learner: Learner | None = None
         self._actors: list[Any] = []
@@ -80,8 +80,8 @@ class LearnerGroup:
             if count > 1:
                 same_host = len({host for host, _, _ in places}) == 1
                 meeting = self._call(self._actors[:1], "offer", same_host, _START_TIMEOUT_S)[0]
-            timeout_s = getattr(config, "_learner_timeout_s", _COLLECTIVE_TIMEOUT_S)
-            self._call_all("build", meeting, timeout_s, timeout_s=_START_TIMEOUT_S)
+            self._call_all("build", meeting, collective_timeout_s)
+            self._call(self._actors[:1], "met")
         except BaseException:
             self.stop()
             raise
@@ -112,6 +112,7 @@ class LearnerGroup:
         options = {"timesteps": dict(timesteps or {}), **options}
         if self._learner is not None:
             return self._learner.update(fragments, **options)
+        check_fragments(fragments)
         shares = split_fragments(fragments, len(self._actors), max_seq_len=self._max_seq_len)
         for rank, share in enumerate(shares):
             if not any(np.asarray(fragment[Columns.LOSS_MASK]).any() for fragment in share):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mltoolkit.rllib.core.columns import Columns
 
-__all__ = ["Fragment", "TrainBatch", "make_train_batch", "minibatch_rows", "split_fragments"]
+__all__ = ["Fragment", "TrainBatch", "check_fragments", "make_train_batch", "minibatch_rows", "split_fragments"]
 
 Fragment = Mapping[str, Any]
 

@@ -95,16 +95,14 @@ class TorchLearner(Learner):
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Make the optimizer of a module: ``config.optimizer``, or Adam."""
         config = self.config_for(module_id) if config is None else config
-        lr = getattr(config, "lr_schedule", None) or config.lr
+        lr = config.lr_schedule or config.lr
         schedule = Scheduler(lr, setting_name="lr")
         params = list(self._flat.parameters.values())
         optimizer: Any
-        if getattr(config, "optimizer", None):
+        if config.optimizer:
             optimizer = make_optimizer(config.optimizer, params, schedule.get_current_value())
         else:
-            optimizer = FlatAdam(
-                self._flat, lr=schedule.get_current_value(), eps=getattr(config, "adam_epsilon", None) or 1e-8
-            )
+            optimizer = FlatAdam(self._flat, lr=schedule.get_current_value(), eps=config.adam_epsilon)
         self.register_optimizer(module_id=module_id, optimizer=optimizer, params=params, lr_or_lr_schedule=lr)
 
     def register_optimizer(
@@ -264,7 +262,7 @@ class TorchLearner(Learner):
                 joint = whole and len(registered.params) == len(self._gradients)
                 together = [self._flat.gradients] if joint else parts
                 norm = None
-                if getattr(config, "log_gradients", True) or (config.grad_clip and by_norm):
+                if config.log_gradients or (config.grad_clip and by_norm):
                     norm = global_norm(together)
                     self.register_metric(module_id, f"gradients_{name}_global_norm", norm)
                 if config.grad_clip:
@@ -295,10 +293,10 @@ class TorchLearner(Learner):
         several = len(self._optimizers) != 1 or len(self._optimizers[DEFAULT_MODULE_ID]) != 1
         if several or config.grad_clip_by != "global_norm":
             self.postprocess_gradients(dict(self._gradients))
-        elif config.grad_clip or log:
+        elif config.grad_clip or config.log_gradients:
             gradients = flat.gradients.numpy()
             norm = float(np.dot(gradients, gradients)) ** 0.5
-            if log and getattr(config, "log_gradients", True):
+            if log:
                 for name in self._optimizers[DEFAULT_MODULE_ID]:
                     self.register_metric(DEFAULT_MODULE_ID, f"gradients_{name}_global_norm", norm)
             if config.grad_clip and not norm <= config.grad_clip:
@@ -313,6 +311,7 @@ class TorchLearner(Learner):
                     "Further ones are counted in `num_skipped_minibatches`."
                 )
             self._num_skipped += 1
+            self._flat.gradients.zero_()
             return
         for named in self._optimizers.values():
             for registered in named.values():
@@ -320,7 +319,7 @@ class TorchLearner(Learner):
 
     @property
     def _skips_nan(self) -> bool:
-        return bool(getattr(self.config, "torch_skip_nan_gradients", False))
+        return bool(self.config.torch_skip_nan_gradients)
 
     def _update_learning_rates(self, timestep: int) -> None:
         for module_id, named in self._optimizers.items():
@@ -374,6 +373,8 @@ class TorchLearner(Learner):
             yield
         except BaseException:
             self._flat.values.copy_(values)
+            # The gaps between parameters, too, which no backward pass writes to.
+            self._flat.gradients.zero_()
             for optimizer, state in optimizers:
                 optimizer.rollback(state) if isinstance(optimizer, FlatAdam) else optimizer.load_state_dict(state)
             self.metrics.reset()
@@ -493,7 +494,7 @@ def learner_device(config: Any) -> torch.device:
     """
     remote = config.num_learners > 0
     name = "num_gpus_per_learner" if remote else "num_gpus"
-    amount = config.num_gpus_per_learner or (0 if remote else getattr(config, "num_gpus", 0))
+    amount = config.num_gpus_per_learner or (0 if remote else config.num_gpus)
     if not amount:
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -501,7 +502,7 @@ def learner_device(config: Any) -> torch.device:
             f"`{name}` is {amount}, but torch finds no GPU in the learner's process. Set it to 0 to learn on the CPU, "
             "or install a torch that was built for the GPU's driver."
         )
-    index = 0 if remote else int(getattr(config, "local_gpu_idx", 0) or 0)
+    index = 0 if remote else int(config.local_gpu_idx)
     if index >= torch.cuda.device_count():
         raise RuntimeError(f"`local_gpu_idx` is {index}, but torch finds {torch.cuda.device_count()} GPUs.")
     return torch.device("cuda", index)
