@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,14 +119,14 @@ def write_checkpoint(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def write_numbered_checkpoint(parent: str, iteration: int, **parts: Any) -> str:
-    """Write ``parent/checkpoint_000012``, which appears when it is whole, and return its path."""
+def write_numbered_checkpoint(parent: str, iteration: int, write: Callable[[str], None]) -> str:
+    """Let `write` fill ``parent/checkpoint_000012``, which appears when it is whole, and return its path."""
     os.makedirs(parent, exist_ok=True)
     target = Path(parent, f"checkpoint_{iteration:06d}")
     scratch = Path(tempfile.mkdtemp(prefix=".incoming-", dir=parent))
     try:
         scratch.chmod(0o755)
-        write_checkpoint(os.fspath(scratch), **parts)
+        write(os.fspath(scratch))
         if target.exists():
             old = Path(tempfile.mkdtemp(prefix=".outgoing-", dir=parent))
             os.replace(target, old / target.name)

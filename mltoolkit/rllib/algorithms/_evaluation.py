@@ -142,7 +142,8 @@ class Evaluator:
         steps = sum(part["num_env_steps"] for part in parts)
         self._num_steps += steps
         self._num_episodes += len(returns)
-        metrics = episode_metrics(returns, lengths, custom, hist)
+        keep = self._algorithm.config.keep_per_episode_custom_metrics
+        metrics = episode_metrics(returns, lengths, custom, hist, keep)
         runners = {
             **metrics,
             "num_episodes": len(returns),

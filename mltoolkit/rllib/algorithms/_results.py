@@ -22,9 +22,12 @@ class EpisodeWindow:
     ----------
     size : int
         Episodes that a mean is taken over where an iteration ended fewer: ``metrics_num_episodes_for_smoothing``.
+    keep_custom : bool, default=False
+        Report custom metrics as lists, a value for each episode.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, keep_custom: bool = False) -> None:
+        self._keep_custom = keep_custom
         self._returns: deque[float] = deque(maxlen=size)
         self._lengths: deque[int] = deque(maxlen=size)
         self._custom: dict[str, deque[float]] = {}
@@ -45,7 +48,7 @@ class EpisodeWindow:
 
     def metrics(self) -> dict[str, Any]:
         """Their means and extremes; NaN where no episode has ended yet."""
-        return episode_metrics(self._returns, self._lengths, self._custom, self._hist)
+        return episode_metrics(self._returns, self._lengths, self._custom, self._hist, self._keep_custom)
 
     def get_state(self) -> dict[str, Any]:
         """All as plain data."""
@@ -71,6 +74,7 @@ def episode_metrics(
     lengths: Iterable[int],
     custom: dict[str, Any] | None = None,
     hist: dict[str, Any] | None = None,
+    keep_custom: bool = False,
 ) -> dict[str, Any]:
     """Means and extremes of episodes, under old names and new.
 
@@ -84,6 +88,8 @@ def episode_metrics(
         What callbacks put into ``episode.custom_metrics``.
     hist : dict of str to iterable of float, optional
         What callbacks put into ``episode.hist_data``.
+    keep_custom : bool, default=False
+        Lists of the values in `custom` in place of their mean and extremes.
 
     Returns
     -------
@@ -92,8 +98,11 @@ def episode_metrics(
     returns, lengths = list(returns), list(lengths)
     low, mean, high = _spread(returns)
     shortest, mean_length, longest = _spread(lengths)
-    custom_metrics: dict[str, float] = {}
+    custom_metrics: dict[str, Any] = {}
     for name, values in (custom or {}).items():
+        if keep_custom:
+            custom_metrics[name] = list(values)
+            continue
         (
             custom_metrics[f"{name}_min"],
             custom_metrics[f"{name}_mean"],

@@ -121,7 +121,29 @@ ENV_RUNNERS = (
     ),
 )
 
+FAULT_TOLERANCE = (
+    *_refused(
+        "fault_tolerance",
+        "The death of a runner is noticed at once, without asking; one that hangs is noticed after "
+        "env_runners(sample_timeout_s=...).",
+        env_runner_health_probe_timeout_s=30.0,
+        worker_health_probe_timeout_s=(30.0, 60.0),
+    ),
+    *_refused(
+        "fault_tolerance",
+        "A new runner gets weights and filters with its next sample.",
+        env_runner_restore_timeout_s=1800.0,
+        worker_restore_timeout_s=1800.0,
+    ),
+)
+
 EVALUATION = (
+    *_refused(
+        "evaluation",
+        "With evaluation_duration='auto' the runners play whole episodes, one each at a time.",
+        evaluation_auto_duration_min_env_steps_per_sample=100,
+        evaluation_auto_duration_max_env_steps_per_sample=2000,
+    ),
     *_refused(
         "evaluation",
         "Evaluation runners are restarted like others: fault_tolerance(restart_failed_env_runners=True).",
@@ -363,6 +385,7 @@ OFFLINE_DATA = (
 REFUSED = (
     *ENVIRONMENT,
     *ENV_RUNNERS,
+    *FAULT_TOLERANCE,
     *EVALUATION,
     *TRAINING,
     *FRAMEWORK,

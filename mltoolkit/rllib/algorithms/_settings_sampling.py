@@ -275,13 +275,13 @@ FAULT_TOLERANCE = (
         "fault_tolerance",
         1000,
         whole_number(0),
-        "How often runners are replaced in all before their failure is raised.",
+        "How often each runner is replaced before its death is raised.",
         old_names=("max_num_worker_restarts",),
     ),
     Setting(
         "delay_between_env_runner_restarts_s",
         "fault_tolerance",
-        60.0,
+        0.0,
         number(0),
         "Seconds between two restarts of the same runner; the first is at once.",
         old_names=("delay_between_worker_restarts_s",),
@@ -298,25 +298,8 @@ FAULT_TOLERANCE = (
         "fault_tolerance",
         100,
         whole_number(0),
-        "How often in a row the user's environments may fail in a runner before the error is raised, where they are "
-        "restarted.",
+        "How many runners in a row may die, with no sample between them that succeeds, before that is an error.",
         old_names=("num_consecutive_worker_failures_tolerance",),
-    ),
-    Setting(
-        "env_runner_health_probe_timeout_s",
-        "fault_tolerance",
-        30.0,
-        number(above=0),
-        "Seconds that a runner has to answer when asked whether it lives.",
-        old_names=("worker_health_probe_timeout_s",),
-    ),
-    Setting(
-        "env_runner_restore_timeout_s",
-        "fault_tolerance",
-        1800.0,
-        number(above=0),
-        "Seconds that a new runner has to take over the state of the one it replaces.",
-        old_names=("worker_restore_timeout_s",),
     ),
 )
 
@@ -343,20 +326,6 @@ EVALUATION = (
         "episodes",
         one_of("episodes", "timesteps"),
         "What `evaluation_duration` counts.",
-    ),
-    Setting(
-        "evaluation_auto_duration_min_env_steps_per_sample",
-        "evaluation",
-        100,
-        whole_number(1),
-        "With 'auto': the fewest steps that are asked of a runner at a time.",
-    ),
-    Setting(
-        "evaluation_auto_duration_max_env_steps_per_sample",
-        "evaluation",
-        2000,
-        whole_number(1),
-        "With 'auto': the most steps that are asked of a runner at a time.",
     ),
     Setting(
         "evaluation_sample_timeout_s",

@@ -140,7 +140,7 @@ class Algorithm(Trainable):
         self.callbacks = CallbackCaller(config)
         self.metrics = MetricsLogger()
         self._runner_metrics = MetricsLogger()
-        self._window = EpisodeWindow(config.metrics_num_episodes_for_smoothing)
+        self._window = EpisodeWindow(config.metrics_num_episodes_for_smoothing, config.keep_per_episode_custom_metrics)
         self._steps_sampled = 0
         self._steps_trained = 0
         self._timers: dict[str, float] = {}
@@ -228,7 +228,8 @@ class Algorithm(Trainable):
         if self._stopped:
             raise RuntimeError(f"This {type(self).__name__} was stopped; build another one from its config.")
         config = self.config
-        start, episodes_before, steps_before = time.perf_counter(), self._window.num_episodes, self._steps_sampled
+        start, episodes_before = time.perf_counter(), self._window.num_episodes
+        steps_before, trained_before = self._steps_sampled, self._steps_trained
         evaluates = bool(config.evaluation_interval) and (self.iteration + 1) % config.evaluation_interval == 0
         evaluation = self._evaluator.begin_parallel() if evaluates and config.evaluation_parallel_to_training else None
         learner_results: dict[str, Any] = {}
@@ -237,6 +238,8 @@ class Algorithm(Trainable):
                 learner_results = self.training_step() or learner_results
                 seconds = time.perf_counter() - start
                 if seconds < (config.min_time_s_per_iteration or 0):
+                    continue
+                if self._steps_trained - trained_before < (config.min_train_timesteps_per_iteration or 0):
                     continue
                 if self._steps_sampled - steps_before >= (config.min_sample_timesteps_per_iteration or 0):
                     break
@@ -631,7 +634,7 @@ class Algorithm(Trainable):
         if self._context is not None:
             return super().save(None if checkpoint_dir is None else os.fspath(checkpoint_dir))
         parent = os.fspath(checkpoint_dir) if checkpoint_dir is not None else tempfile.mkdtemp(prefix="checkpoints-")
-        path = _checkpoints.write_numbered_checkpoint(parent, self.iteration, **self._checkpoint())
+        path = _checkpoints.write_numbered_checkpoint(parent, self.iteration, self.save_checkpoint)
         return SavedCheckpoint(path, self._last_result)
 
     def save_to_path(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -643,6 +646,8 @@ class Algorithm(Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the checkpoint's files."""
         _checkpoints.write_checkpoint(checkpoint_dir, **self._checkpoint())
+        if self.config.export_native_model_files:
+            self.export(os.path.join(checkpoint_dir, "policy.pt"))
 
     def restore(self, checkpoint_path: Any) -> None:
         """Go on from a checkpoint of an algorithm with the same environment and network.
@@ -699,7 +704,7 @@ class Algorithm(Trainable):
         content = _checkpoints.read_checkpoint(os.fspath(path))
         algorithm_class = cls._class_of(content["algorithm"])
         if config is None:
-            config = algorithm_class.get_default_config().from_data(content["state"]["config"])
+            config = algorithm_class.get_default_config().from_data(content["state"]["config"], given=overrides)
         config = algorithm_class._completed(config, None)
         config.update_from_dict(overrides)
         algorithm = algorithm_class(config)

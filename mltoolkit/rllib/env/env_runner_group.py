@@ -59,12 +59,15 @@ class EnvRunnerGroup:
         self.local_env_runner: SingleAgentEnvRunner | None = None
         self._actors: dict[int, Any] = {}
         self._restarts_of: dict[int, int] = {}
+        self._restarted_at: dict[int, float] = {}
+        self._lost_in_a_row = 0
+        runner_class = config.env_runner_cls or SingleAgentEnvRunner
         self.num_restarts = 0
         self.num_dropped = 0
         if num_env_runners == 0:
-            self.local_env_runner = SingleAgentEnvRunner(config, 0, seed=(*seed, 0))
+            self.local_env_runner = runner_class(config, 0, seed=(*seed, 0))
         else:
-            actor_class: Any = mltoolkit.remote(SingleAgentEnvRunner)
+            actor_class: Any = mltoolkit.remote(runner_class)
             self._actor_class = actor_class.options(**_resources(config))
             self._config_ref = mltoolkit.put(config)
             # Names that this process registered mean nothing in another.
@@ -84,7 +87,9 @@ class EnvRunnerGroup:
         """
         if self.local_env_runner is not None:
             return self.local_env_runner.spaces()
-        results = self._call_all("spaces", timeout_s=_START_TIMEOUT_S)
+        # Every runner is waited for, so that the errors of all environments surface now, unless that is not wanted.
+        asked = None if self._config.validate_env_runners_after_construction else self.indices[:1]
+        results = self._call_all("spaces", timeout_s=_START_TIMEOUT_S, indices=asked)
         first: tuple[Any, Any] = next(iter(results.values()))
         return first
 
@@ -194,10 +199,11 @@ class EnvRunnerGroup:
         *,
         arguments: Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]] | None = None,
         timeout_s: float,
+        indices: list[int] | None = None,
     ) -> dict[int, Any]:
         """Results by index. Runners that die meanwhile are replaced and asked again."""
         results: dict[int, Any] = {}
-        pending = {index: self._submit(index, method, arguments) for index in sorted(self._actors)}
+        pending = {index: self._submit(index, method, arguments) for index in indices or sorted(self._actors)}
         deadline = time.monotonic() + timeout_s
         while pending:
             lost: dict[int, BaseException] = {}
@@ -221,6 +227,7 @@ class EnvRunnerGroup:
                 self._replace(lost)
                 pending = {index: self._submit(index, method, arguments) for index in lost if index in self._actors}
                 deadline = time.monotonic() + timeout_s
+        self._lost_in_a_row = 0
         if not results and self._config.num_env_runners:
             raise EnvRunnersLostError("All environment runners are lost; none is left to sample with.")
         return results
@@ -244,6 +251,13 @@ class EnvRunnerGroup:
                 self.num_dropped += 1
                 logger.warning("Environment runner %d died and is left out from now on: %s", index, error)
                 continue
+            self._lost_in_a_row += 1
+            if self._lost_in_a_row > config.num_consecutive_env_runner_failures_tolerance:
+                raise EnvRunnersLostError(
+                    f"{self._lost_in_a_row} environment runners died in a row, more than "
+                    f"`num_consecutive_env_runner_failures_tolerance={config.num_consecutive_env_runner_failures_tolerance}` "
+                    f"allows. The last one: {error}"
+                ) from error
             restarts = self._restarts_of[index] = self._restarts_of.get(index, 0) + 1
             if restarts > config.max_num_env_runner_restarts:
                 raise EnvRunnersLostError(
@@ -251,6 +265,9 @@ class EnvRunnerGroup:
                     f"`max_num_env_runner_restarts={config.max_num_env_runner_restarts}` allows. The last time: {error}"
                 ) from error
             logger.warning("Environment runner %d died and is replaced: %s", index, error)
+            pause = self._restarted_at.get(index, -float("inf")) + config.delay_between_env_runner_restarts_s
+            time.sleep(max(0.0, pause - time.monotonic()))
+            self._restarted_at[index] = time.monotonic()
             self._start(index, recreated=True)
             self.num_restarts += 1
             recreated.append(index)
