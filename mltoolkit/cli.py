@@ -52,6 +52,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         run(words[1:], prog="mltoolkit run")
         return
+    if words[:1] == ["rllib"]:
+        from mltoolkit.rllib.cli import main as rllib
+
+        rllib(words[1:])
+        return
     options = _parser().parse_args(words)
     command: Callable[[argparse.Namespace], None] = options.command
     try:
@@ -86,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run a program written for Ray, unchanged", add_help=False)
     run.add_argument("script", metavar="SCRIPT [args ...]")
+
+    commands.add_parser("rllib", help="train reinforcement-learning algorithms, run what they learned", add_help=False)
     return parser
 
 
