@@ -100,7 +100,7 @@ def write_checkpoint(
         data, arrays = encode(state)
         (scratch / names[_STATE]).write_text(json.dumps(data))
         with open(scratch / names[_ARRAYS], "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+            np.savez(file, **arrays)
         torch.save({k: torch.from_numpy(np.array(v)) for k, v in module_state.items()}, scratch / names[_MODULE])
         torch.save(_tensors(learner_state), scratch / names[_LEARNER])
         manifest = {
@@ -212,8 +212,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     for name in _FILES:
         try:
             actual, *digest = manifest["files"][name]
-            path = paths[name] = folder / os.path.basename(actual)
-            whole = path.is_file() and _digest(path) == digest
+            file = paths[name] = folder / os.path.basename(actual)
+            whole = file.is_file() and _digest(file) == digest
         except (KeyError, TypeError, ValueError):
             whole = False
         if not whole:

@@ -167,20 +167,32 @@ class Evaluator:
     def _record(self, path: Any, explore: bool, max_steps: int | None, fps: float | None) -> str:
         from mltoolkit.rllib.env.recording import record_episode
 
-        algorithm = self._algorithm
-        state: list[Any] = [None]
+        algorithm, config = self._algorithm, self._config
+        if algorithm.pipeline.wants_previous:
+            raise NotImplementedError(
+                "Episodes of policies that look at previous actions or rewards (`lstm_use_prev_action`, "
+                "`lstm_use_prev_reward`) cannot be recorded; `evaluate()` without `video` works."
+            )
         server = algorithm._actions()
+        # One episode from its start on: stacked frames and recurrent states go from step to step.
+        stream, states = algorithm.pipeline.stream(), None
 
         def act(observation: Any) -> Any:
-            actions, states, _ = server.compute([observation], state[0], explore)
-            state[0] = states if states[0] else None
-            action = actions[0]
-            return action.item() if np.ndim(action) == 0 else action
+            nonlocal states
+            actions, states, _ = server.compute([observation], states, explore, stream=stream)
+            return actions[0].item() if np.ndim(actions[0]) == 0 else actions[0]
 
-        seed = int(np.random.SeedSequence((*self._seed, 0)).generate_state(1)[0])
-        return record_episode(
-            self._config.env, self._config.env_config, act, path, max_steps=max_steps or 10_000, fps=fps, seed=seed
+        recorded = record_episode(
+            config.env,
+            act,
+            path,
+            max_steps=max_steps or 10_000,
+            env_config=config.env_config,
+            horizon=config.horizon,
+            fps=fps,
+            seed=int(np.random.SeedSequence((*self._seed, 0)).generate_state(1)[0]) >> 1,
         )
+        return os.fspath(recorded.path)
 
 
 class _ParallelEvaluation:

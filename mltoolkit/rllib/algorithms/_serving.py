@@ -49,6 +49,7 @@ class ActionServer:
         prev_actions: list[Any] | None = None,
         prev_rewards: list[float] | None = None,
         for_env: bool = True,
+        stream: Any = None,
     ) -> tuple[np.ndarray, list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
         """Actions for a batch of observations.
 
@@ -64,6 +65,9 @@ class ActionServer:
             Where the policy was configured to see them.
         for_env : bool, default=True
             Rescale or clip actions to what the environment takes.
+        stream : ObservationStream, optional
+            The episode that a single observation continues. Without one each is the first of an episode, which matters
+            where frames are stacked.
 
         Returns
         -------
@@ -80,6 +84,7 @@ class ActionServer:
             [
                 algorithm.pipeline.observe_one(
                     observation,
+                    stream=stream,
                     prev_action=prev_actions[i] if prev_actions else None,
                     prev_reward=prev_rewards[i] if prev_rewards else None,
                 )

@@ -720,7 +720,7 @@ class Algorithm(Trainable):
         self._take_up(_checkpoints.read_checkpoint(checkpoint))
 
     @classmethod
-    def _class_of(cls, name: str) -> type[Self]:
+    def _class_of(cls, name: str) -> Any:
         from mltoolkit.rllib.algorithms.registry import get_algorithm_class
 
         if cls is not Algorithm:

@@ -130,10 +130,10 @@ class EpisodeTracker:
             episode.add_env_step(
                 observations[i],
                 actions[i],
-                rewards[i],
+                float(rewards[i]),
                 infos[i] if infos else None,
-                terminated=terminateds[i],
-                truncated=truncateds[i],
+                terminated=bool(terminateds[i]),
+                truncated=bool(truncateds[i]),
             )
             self._call("on_episode_step", i, episode)
             if episode.is_done:

@@ -30,9 +30,13 @@ class Inference(Protocol):
     num_inputs: int
     max_seq_len: int
 
-    def set_weights(self, weights: dict[str, np.ndarray]) -> None: ...
+    def set_weights(self, weights: dict[str, np.ndarray]) -> None:
+        """Act by these weights from now on."""
+        ...
 
-    def initial_state(self, num_envs: int) -> State: ...
+    def initial_state(self, num_envs: int) -> State:
+        """What episodes begin with: (N, ...) arrays by name; {} without memory."""
+        ...
 
     def __call__(
         self, obs: np.ndarray, state: State, rng: np.random.Generator, explore: bool
@@ -78,14 +82,17 @@ class NumpyInference:
         self.num_inputs = self._distribution.num_inputs
 
     def set_weights(self, weights: dict[str, np.ndarray]) -> None:
+        """Act by these weights from now on."""
         self._policy.set_weights(weights)
 
     def initial_state(self, num_envs: int) -> State:
+        """What episodes begin with: (N, ...) arrays by name; {} without memory."""
         return {}
 
     def __call__(
         self, obs: np.ndarray, state: State, rng: np.random.Generator, explore: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, State]:
+        """Actions, their log-probabilities, the distribution's inputs and the next state."""
         # NaN observations pass through here before the runner's check of the fragment names them.
         with np.errstate(invalid="ignore"):
             inputs = self._policy(obs)
@@ -129,9 +136,11 @@ class TorchInference:
         self.max_seq_len = int(module.model_config.get("max_seq_len", 20)) if module.is_stateful() else 0
 
     def set_weights(self, weights: dict[str, np.ndarray]) -> None:
+        """Act by these weights from now on."""
         self.module.set_state(weights)
 
     def initial_state(self, num_envs: int) -> State:
+        """What episodes begin with: (N, ...) arrays by name; {} without memory."""
         return {
             name: np.repeat(np.asarray(value, np.float32)[None], num_envs, axis=0)
             for name, value in self.module.get_initial_state().items()
@@ -140,6 +149,7 @@ class TorchInference:
     def __call__(
         self, obs: np.ndarray, state: State, rng: np.random.Generator, explore: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, State]:
+        """Actions, their log-probabilities, the distribution's inputs and the next state."""
         torch = self._torch
         batch: dict[str, Any] = {Columns.OBS: torch.from_numpy(np.ascontiguousarray(obs))}
         if state:

@@ -89,8 +89,8 @@ class SingleAgentEnvRunner:
         self._policy: Inference | None = None
         self._policy_state: dict[str, np.ndarray] = {}
         self._obs: np.ndarray | None = None
-        self._first = np.ones(self.num_envs, bool)
-        self._done = np.zeros(self.num_envs, bool)
+        self._first: np.ndarray = np.ones(self.num_envs, bool)
+        self._done: np.ndarray = np.zeros(self.num_envs, bool)
         self._episodes = EpisodeTracker(self, self._callbacks)
         self._steps_without_episode = 0
         self.num_env_steps_lifetime = 0
@@ -165,7 +165,7 @@ class SingleAgentEnvRunner:
         obs, first, done, policy_state = self._obs, self._first, self._done, self._policy_state
         stateful = bool(policy_state)
         taken, t, n = 0, 0, self.num_envs
-        finished = np.zeros(n, bool)
+        finished: np.ndarray = np.zeros(n, bool)
         tracks_actions = observe.wants_previous
         while True:
             if taken >= num_env_steps and (not complete_episodes or finished.all()):
