@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mltoolkit.train._session import get_checkpoint, get_context, report
+from mltoolkit.train._session import get_checkpoint, get_context, get_dataset_shard, report
 
 __all__ = [
     "get_checkpoint",
+    "get_dataset_shard",
     "get_experiment_name",
     "get_local_rank",
     "get_local_world_size",

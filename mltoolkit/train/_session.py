@@ -10,7 +10,16 @@ from typing import Any, Protocol
 
 from mltoolkit.train._checkpoint import Checkpoint
 
-__all__ = ["Session", "current_session", "get_checkpoint", "get_context", "plain_metrics", "report", "set_session"]
+__all__ = [
+    "Session",
+    "current_session",
+    "get_checkpoint",
+    "get_context",
+    "get_dataset_shard",
+    "plain_metrics",
+    "report",
+    "set_session",
+]
 
 #: The key of a metric that was reported, or returned, as a bare number.
 DEFAULT_METRIC = "_metric"
@@ -132,6 +141,36 @@ def get_context() -> Any:
         If no trial is running in this process.
     """
     return _need("get_context()").context
+
+
+def get_dataset_shard(dataset_name: str | None = None) -> Any:
+    """The part of this worker of a dataset that the trainer was given.
+
+    Parameters
+    ----------
+    dataset_name : str, optional
+        Its name in the trainer's `datasets`; ``"train"`` if not given.
+
+    Returns
+    -------
+    object
+        Of the dataset's own kind; arrays are read-only views of shared memory. None if the trainer has no datasets.
+
+    Raises
+    ------
+    KeyError
+        If there is none of that name; those there are get named.
+    RuntimeError
+        If no training function of a trainer runs in this process.
+    """
+    session = _need("get_dataset_shard()")
+    give = getattr(session, "get_dataset_shard", None)
+    if give is None:
+        raise RuntimeError(
+            "`get_dataset_shard()` may be called only in the training function of a trainer, which splits its `datasets`. "
+            "A trial's own data come with `tune.with_parameters`."
+        )
+    return give(dataset_name)
 
 
 def plain_metrics(metrics: Any) -> dict[str, Any]:

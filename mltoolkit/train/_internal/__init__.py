@@ -1,0 +1,1 @@
+"""How training runs work inside: workers, their reports, their failures."""

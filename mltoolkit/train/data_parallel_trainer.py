@@ -1,0 +1,281 @@
+"""The base of trainers that run one function on many workers."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mltoolkit.train._checkpoint import Checkpoint
+from mltoolkit.train._config import RunConfig
+from mltoolkit.train._internal.datasets import DataConfig
+from mltoolkit.train._result import Result
+from mltoolkit.train._scaling import ScalingConfig
+from mltoolkit.train.backend import BackendConfig
+from mltoolkit.train.error import TrainingFailedError, WorkerGroupError
+
+__all__ = ["BaseTrainer", "DataParallelTrainer"]
+
+
+class BaseTrainer:
+    """What all trainers have in common: how a run is scaled, stored, restored and tuned.
+
+    Subclasses implement :meth:`training_loop`.
+
+    Parameters
+    ----------
+    scaling_config : ScalingConfig, optional
+    run_config : RunConfig, optional
+    datasets : dict, optional
+        Datasets by name.
+    metadata : dict, optional
+        Plain data, which ``train.get_context().get_metadata()`` gives.
+    resume_from_checkpoint : Checkpoint, optional
+        What ``train.get_checkpoint()`` gives at the beginning.
+    """
+
+    #: What `param_space` of a `Tuner` may set.
+    _tunable: tuple[str, ...] = ("scaling_config", "datasets", "metadata", "resume_from_checkpoint")
+
+    def __init__(
+        self,
+        *,
+        scaling_config: ScalingConfig | None = None,
+        run_config: RunConfig | None = None,
+        datasets: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        resume_from_checkpoint: Checkpoint | None = None,
+    ) -> None:
+        configured: tuple[tuple[str, Any, type], ...] = (
+            ("scaling_config", scaling_config, ScalingConfig),
+            ("run_config", run_config, RunConfig),
+            ("resume_from_checkpoint", resume_from_checkpoint, Checkpoint),
+        )
+        for name, value, kind in configured:
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(f"`{name}` must be a {kind.__name__}, got {value!r}.")
+        for name, named in (("datasets", datasets), ("metadata", metadata)):
+            if named is not None and not isinstance(named, Mapping):
+                raise TypeError(f"`{name}` must be a dict, got {named!r}.")
+        self.scaling_config = scaling_config or ScalingConfig()
+        self.run_config = run_config or RunConfig()
+        self.datasets = dict(datasets or {})
+        self.metadata = dict(metadata or {})
+        self.resume_from_checkpoint = resume_from_checkpoint
+
+    def training_loop(self) -> None:
+        """What the trial of this trainer does: reports with ``train.report``."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `training_loop`.")
+
+    def fit(self) -> Result:
+        """Run the training.
+
+        Returns
+        -------
+        Result
+
+        Raises
+        ------
+        TrainingFailedError
+            If it fails for good, after ``FailureConfig.max_failures`` new beginnings.
+        KeyboardInterrupt
+            After Ctrl-C; what was reported is kept.
+        """
+        if self.scaling_config.num_workers == 0:
+            from mltoolkit.train._internal.local import fit_here
+
+            return fit_here(self)
+        from mltoolkit.train._internal.worker_group import ensure_session
+        from mltoolkit.tune.tuner import Tuner
+
+        ensure_session(self.scaling_config.num_workers, self.scaling_config.worker_resources)
+        results = Tuner(self, run_config=self.run_config).fit()
+        result = results[0]
+        if result.error is not None:
+            failure, cause = _failure(result.error)
+            raise failure from cause
+        if results.num_terminated == 0:
+            raise KeyboardInterrupt
+        return result
+
+    def as_trainable(self) -> Any:
+        """Make a function trainable of this trainer; `tune.Tuner` does so by itself.
+
+        Returns
+        -------
+        callable
+            A function trainable that asks for the resources of the workers.
+        """
+        from mltoolkit.tune.trainable.util import with_resources
+
+        trainer = self
+
+        def run(config: dict[str, Any]) -> None:
+            trainer._with(config).training_loop()
+
+        run.__name__ = type(self).__name__
+        return with_resources(run, lambda config: trainer._with(config).scaling_config.as_placement_group_factory())
+
+    def _with(self, config: Mapping[str, Any]) -> BaseTrainer:
+        """Return this trainer with what a trial's configuration changes."""
+        changed = copy.copy(self)
+        for name, value in config.items():
+            if name not in self._tunable:
+                near = difflib.get_close_matches(name, self._tunable, 1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ValueError(
+                    f"`param_space` of a {type(self).__name__} has {name!r}.{hint} It may have "
+                    f"{', '.join(self._tunable)}; hyperparameters of the training function go into "
+                    "{'train_loop_config': {...}}."
+                )
+            old = getattr(self, name)
+            if isinstance(old, Mapping) and isinstance(value, Mapping):
+                value = {**old, **value}
+            elif name == "scaling_config" and isinstance(value, Mapping):
+                value = ScalingConfig(**value)
+            setattr(changed, name, value)
+        return changed
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.scaling_config!r})"
+
+
+class DataParallelTrainer(BaseTrainer):
+    """Runs one function on many workers, each with its part of the data.
+
+    The base for frameworks: a subclass passes a :class:`~mltoolkit.train.backend.BackendConfig` whose backend sets the
+    framework up on the workers.
+
+    Parameters
+    ----------
+    train_loop_per_worker : callable
+        Takes `train_loop_config`, or nothing. Reports with ``train.report``.
+    train_loop_config : dict, optional
+    backend_config : BackendConfig, optional
+    scaling_config : ScalingConfig, optional
+        Number of workers and the resources of each; one worker with one CPU by default.
+    run_config : RunConfig, optional
+        Name, folder, failures, checkpoints.
+    datasets : dict, optional
+        Datasets by name: lists, arrays, tensors, tables, torch datasets or functions that make one. Each worker gets its
+        part with ``train.get_dataset_shard(name)``.
+    dataset_config : DataConfig, optional
+        Which datasets are split; all by default.
+    metadata : dict, optional
+    resume_from_checkpoint : Checkpoint, optional
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from mltoolkit import train
+    >>> def loop(config):
+    ...     rank = train.get_context().get_world_rank()
+    ...     rows = train.get_dataset_shard("train")
+    ...     train.report({"total": sum(rows) + config["bias"], "rank": rank})
+    >>> trainer = DataParallelTrainer(
+    ...     loop,
+    ...     train_loop_config={"bias": 100},
+    ...     scaling_config=train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 0.5}),
+    ...     run_config=train.RunConfig(storage_path=tempfile.mkdtemp(), verbose=0),
+    ...     datasets={"train": [1, 2, 3, 4]},
+    ... )
+    >>> trainer.fit().metrics["total"]  # rank 0 has the first half
+    103
+    """
+
+    _tunable = ("train_loop_config", "dataset_config", *BaseTrainer._tunable)
+
+    def __init__(
+        self,
+        train_loop_per_worker: Callable[..., Any],
+        *,
+        train_loop_config: Mapping[str, Any] | None = None,
+        backend_config: BackendConfig | None = None,
+        scaling_config: ScalingConfig | None = None,
+        run_config: RunConfig | None = None,
+        datasets: Mapping[str, Any] | None = None,
+        dataset_config: DataConfig | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        resume_from_checkpoint: Checkpoint | None = None,
+    ) -> None:
+        super().__init__(
+            scaling_config=scaling_config,
+            run_config=run_config,
+            datasets=datasets,
+            metadata=metadata,
+            resume_from_checkpoint=resume_from_checkpoint,
+        )
+        if not callable(train_loop_per_worker):
+            raise TypeError(f"`train_loop_per_worker` must be a function, got {train_loop_per_worker!r}.")
+        _count_parameters(train_loop_per_worker)
+        if train_loop_config is not None and not isinstance(train_loop_config, Mapping):
+            raise TypeError(f"`train_loop_config` must be a dict, got {train_loop_config!r}.")
+        if backend_config is not None and not isinstance(backend_config, BackendConfig):
+            raise TypeError(f"`backend_config` must be a BackendConfig, got {backend_config!r}.")
+        if dataset_config is not None and not isinstance(dataset_config, DataConfig):
+            raise TypeError(f"`dataset_config` must be a train.DataConfig, got {dataset_config!r}.")
+        self.train_loop_per_worker = train_loop_per_worker
+        self.train_loop_config = dict(train_loop_config or {})
+        self.backend_config = backend_config or BackendConfig()
+        self.dataset_config = dataset_config or DataConfig()
+
+    def training_loop(self) -> None:
+        """Direct the workers, in the process of the trial."""
+        from mltoolkit.train._internal.run import TrainingRun
+        from mltoolkit.train._internal.worker_group import WorkerGroup
+        from mltoolkit.train._session import current_session
+
+        session = current_session()
+        assert session is not None, "a trainer's loop runs inside a trial"
+        scaling = self.scaling_config
+        takes_config = _count_parameters(self.train_loop_per_worker) > 0
+        args = (dict(self.train_loop_config),) if takes_config else ()
+        if scaling.num_workers == 0:
+            from mltoolkit.train._internal.local import LocalSession
+
+            with LocalSession(session, self.datasets, self.metadata, self.resume_from_checkpoint):
+                self.train_loop_per_worker(*args)
+            return
+        TrainingRun(
+            session,
+            WorkerGroup(
+                scaling.num_workers,
+                scaling.worker_resources,
+                strategy=scaling.placement_strategy,
+            ),
+            self.backend_config,
+            self.train_loop_per_worker,
+            args,
+            shards=lambda count: self.dataset_config.shards(self.datasets, count),
+            metadata=self.metadata,
+            make_context=self.backend_config.train_func_context,
+            checkpoint=self.resume_from_checkpoint,
+        ).run()
+
+
+def _count_parameters(function: Callable[..., Any]) -> int:
+    """How many arguments a training function wants: none, or its configuration."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return 1  # built in, without a signature
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [p for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
+    accepted = [p for p in parameters if p.kind in positional or p.kind is inspect.Parameter.VAR_POSITIONAL]
+    if len(needed) > 1:
+        names = ", ".join(p.name for p in needed)
+        raise ValueError(
+            f"`train_loop_per_worker` must take the configuration or nothing, but it wants {len(needed)} arguments "
+            f"({names}). Put them into `train_loop_config`."
+        )
+    return min(len(accepted), 1)
+
+
+def _failure(error: BaseException) -> tuple[TrainingFailedError, BaseException]:
+    """What `fit` raises for a trial's error, and what caused it."""
+    cause = getattr(error, "cause", None) or error
+    if isinstance(cause, WorkerGroupError):
+        return WorkerGroupError(cause.error_message, cause.worker_failures), next(iter(cause.worker_failures.values()))
+    return TrainingFailedError(f"The training run failed: {cause}"), error
