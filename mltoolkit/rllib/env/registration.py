@@ -338,7 +338,7 @@ class _ClassCreator:
             return self._cls(context)
         parameters = [p for p in parameters if p.kind is not p.VAR_POSITIONAL]
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        if positional and self._takes_config(positional[0], context):
+        if positional and self._takes_config(positional[0], context, alone=len(parameters) == 1):
             return self._cls(context)
         if not parameters:
             return self._cls()
@@ -352,14 +352,15 @@ class _ClassCreator:
         return self._cls(**context)
 
     @staticmethod
-    def _takes_config(parameter: inspect.Parameter, context: Mapping[str, Any]) -> bool:
+    def _takes_config(parameter: inspect.Parameter, context: Mapping[str, Any], *, alone: bool) -> bool:
         """Whether the first parameter is the configuration, as RLlib has it, and not a single setting."""
         annotation = str(parameter.annotation)
         if parameter.name.strip("_") in _CONFIG_NAMES or "conf" in parameter.name.lower() or "EnvContext" in annotation:
             return True
         if isinstance(parameter.default, Mapping) or "dict" in annotation.lower() or "Mapping" in annotation:
             return True
-        return parameter.default is parameter.empty and parameter.name not in context
+        bare = parameter.default is parameter.empty or (alone and parameter.default is None)
+        return bare and parameter.name not in context
 
 
 def _check_is_env(env: Any, name: str) -> None:
