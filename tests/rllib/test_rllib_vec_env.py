@@ -1,5 +1,6 @@
 """Vector environments whose environments live in actors."""
 
+import doctest
 import os
 import signal
 
@@ -131,17 +132,12 @@ class _Context(dict):
     vector_index = 0
 
 
-def test_nested_observations(make):
-    envs = make(Nested, 3, num_runners=2)
+def test_nested_observations_and_pictures(make):
+    envs = make(Nested, 2, env_config={"render_mode": "rgb_array"})
     observations, _ = envs.reset(seed=0)
-    assert observations["a"].shape == (3, 2) and observations["b"].tolist() == [0, 1, 2]
-    observations, *_ = envs.step(acts(0, 0, 0))
+    assert observations["a"].shape == (2, 2) and observations["b"].tolist() == [0, 1]
+    observations, *_ = envs.step(acts(0, 0))
     assert observations["a"].all() and observations in envs.observation_space
-
-
-def test_pictures(make):
-    envs = make(Counter, 2, env_config={"render_mode": "rgb_array"})
-    envs.reset(seed=0)
     assert [frame[0, 0, 0] for frame in envs.render()] == [0, 1] and envs.render_mode == "rgb_array"
 
 
@@ -183,7 +179,9 @@ def test_a_dead_runner_with_autoreset_in_the_same_step(make):
 
 
 @pytest.mark.hostile
-def test_runners_that_only_die_are_given_up(make):
+def test_runners_that_only_die_are_given_up(make, monkeypatch):
+    monkeypatch.setattr("mltoolkit.rllib.vec_env._MAX_SUCCESSIVE_DEATHS", 1)
+
     class Cursed(Counter):
         def reset(self, *, seed=None, options=None):
             if options:
@@ -191,7 +189,7 @@ def test_runners_that_only_die_are_given_up(make):
             return super().reset(seed=seed)
 
     envs = make(Cursed, 1)
-    with pytest.raises(EnvError, match="Runner 0, with the environments 0 to 0, died 4 times in succession"):
+    with pytest.raises(EnvError, match="Runner 0, with the environments 0 to 0, died 2 times in succession"):
         envs.reset(options={"die": True})
     envs = make(Counter, 1, restart=False)
     envs.reset(seed=0)
@@ -204,8 +202,8 @@ def test_an_environment_that_hangs_is_an_error(make):
     envs = make(Counter, 2, num_runners=2, timeout=60)
     envs.reset(seed=0)
     envs.step_async(acts(0, 7))
-    with pytest.raises(TimeoutError, match=r"Runner 1 did not finish a step within 0\.3 s"):
-        envs.step_wait(timeout=0.3)
+    with pytest.raises(TimeoutError, match=r"Runner 1 did not finish a step within 0\.1 s"):
+        envs.step_wait(timeout=0.1)
     envs._timeout = 0.1
     envs.close()
 
@@ -253,4 +251,11 @@ def test_wrong_arguments(make, args, kwargs, words):
 
 def test_more_runners_than_the_cluster_has_room_for(make):
     with pytest.raises(TimeoutError, match="free CPU"):
-        make(Counter, 2, num_runners=2, num_cpus_per_runner=3, timeout=1.0)
+        make(Counter, 2, num_runners=2, num_cpus_per_runner=3, timeout=0.3)
+
+
+def test_the_examples_in_the_documentation(runtime):
+    from mltoolkit.rllib import vec_env
+
+    result = doctest.testmod(vec_env)
+    assert result.attempted and not result.failed

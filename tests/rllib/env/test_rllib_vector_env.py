@@ -552,6 +552,32 @@ def test_nested_observations_and_infos_of_vector_environments():
         vector.step([1, 1])
 
 
+def test_every_environment_in_a_process_of_its_own():
+    vector = make_vector_env(Counter, {"length": 2}, 2, vectorize_mode="async", horizon=2)
+    try:
+        observations, rewards, terminateds, truncateds = run(vector, 4)
+        assert observations[:, 1, 0].tolist() == [0, 1, 2, 0, 1] and rewards[:, 1].tolist() == [1, 2, 0, 1]
+        assert truncateds[1].all() and terminateds[1].tolist() == [True, False]
+    finally:
+        vector.close()
+    with pytest.raises(ValueError, match="`restart_failed_sub_environments=True`"):
+        make_vector_env(Counter, {}, 2, vectorize_mode="async", restart_failed_sub_environments=True)
+
+
+@pytest.mark.parametrize(
+    ("env", "config", "options", "words"),
+    [
+        ("Pendulum-v1", {}, {}, "no vector implementation"),
+        ("CartPole-v1", {"render_mode": "rgb_array"}, {}, "shown"),
+        ("CartPole-v1", {"gravity": 3}, {}, "does not take gravity"),
+        ("CartPole-v1", {}, {"restart_failed_sub_environments": True}, "made anew"),
+    ],
+)
+def test_why_there_is_no_native_environment(env, config, options, words):
+    with pytest.raises(ValueError, match=words):
+        make_vector_env(env, config, 2, vectorize_mode="vector_entry_point", **options)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
