@@ -165,3 +165,41 @@ def test_what_cannot_be_exported_is_named_and_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match="Noise on actions cannot be exported"):
         export_policy(algo, tmp_path / "policy.pt")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_recurrent_model_of_the_older_contract_for_any_number_of_rows(tmp_path):
+    import warnings
+
+    import torch
+    from gymnasium.spaces import Box, Discrete
+    from torch import nn
+
+    from mltoolkit.rllib.core.rl_module.build import build_module
+    from mltoolkit.rllib.models.torch.recurrent_net import RecurrentNetwork
+
+    class Recurrent(RecurrentNetwork, nn.Module):
+        def __init__(self, *args, **kwargs):
+            nn.Module.__init__(self)
+            super().__init__(*args, **kwargs)
+            self.cell = nn.GRU(3, self.num_outputs, batch_first=True)
+
+        def get_initial_state(self):
+            return [torch.ones(self.num_outputs)]
+
+        def forward_rnn(self, inputs, state, seq_lens):
+            out, h = self.cell(inputs, state[0].unsqueeze(0))
+            return out, [h[0]]
+
+        def value_function(self):
+            return None
+
+    config = SimpleNamespace(rl_module_spec=None, model_config={"custom_model": Recurrent})
+    module = build_module(config, Box(-1, 1, (3,)), Discrete(4))
+    path = export_policy(module, tmp_path / "policy.pt")
+    obs, state = torch.randn(7, 3), torch.randn(7, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript
+        actions, after = torch.jit.load(path)(obs, state)
+    out = module.forward_inference({"obs": obs, "state_in": {"state_0": state}})
+    torch.testing.assert_close(after, out["state_out"]["state_0"])
+    assert torch.equal(actions, out["action_dist_inputs"].argmax(-1))

@@ -154,7 +154,8 @@ class RLModule(nn.Module):
         ----------
         batch : dict
             ``"obs"`` of shape (B, ...). For modules with state of shape (B, T, ...), with ``"state_in"`` and, where
-            episodes begin within rows, ``"is_first"``, bool of shape (B, T). The result equals acting step by step.
+            episodes begin within rows, ``"is_first"``, bool of shape (B, T). The result equals acting step by step,
+            without ``"state_out"`` where rows had to be cut.
 
         Raises
         ------

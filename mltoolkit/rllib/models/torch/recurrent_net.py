@@ -20,7 +20,7 @@ class RecurrentNetwork(TorchModelV2):
     def forward(self, input_dict: Any, state: list[Any], seq_lens: Any) -> tuple[Tensor, list[Any]]:
         """Give the rows their time axis, call :meth:`forward_rnn`, and flatten its outputs again."""
         obs = input_dict["obs_flat"].float()
-        inputs = obs.reshape(len(seq_lens), -1, obs.shape[-1])
+        inputs = obs.reshape(seq_lens.shape[0], -1, obs.shape[-1])
         if self.time_major:
             inputs = inputs.transpose(0, 1)
         outputs, state = self.forward_rnn(inputs, state, seq_lens)

@@ -125,11 +125,8 @@ class DefaultPPOTorchRLModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI)
             embeddings = features if self.vf_encoder is None else self.vf_encoder(batch[Columns.OBS])
             return {Columns.ACTION_DIST_INPUTS: self._head(features), Columns.EMBEDDINGS: embeddings}
         features, embeddings, state = self._recur(batch)
-        return {
-            Columns.ACTION_DIST_INPUTS: self._head(features),
-            Columns.EMBEDDINGS: embeddings,
-            Columns.STATE_OUT: state,
-        }
+        out = {Columns.ACTION_DIST_INPUTS: self._head(features), Columns.EMBEDDINGS: embeddings}
+        return {**out, Columns.STATE_OUT: state} if state else out
 
     def compute_values(self, batch: Batch, embeddings: Any | None = None) -> Tensor:
         """Estimate values, shape (B,) or (B, T); see the ValueFunctionAPI."""
@@ -149,14 +146,15 @@ class DefaultPPOTorchRLModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI)
         return out if self._clip is None else torch.clamp(out, self._lower, self._upper)
 
     def _recur(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Features of policy and value function, and the state after the last step."""
+        """Features of policy and value function, and the state after the last step, empty where rows were cut."""
         obs, state = batch[Columns.OBS], batch[Columns.STATE_IN]
         pieces = cut(batch.get(Columns.IS_FIRST))
-        features, (h, c) = self.lstm(self.encoder(obs), (state["h"], state["c"]), pieces)
+        features, last = self.lstm(self.encoder(obs), (state["h"], state["c"]), pieces)
+        states = {} if last is None else dict(zip(("h", "c"), last, strict=True))
         if self.vf_encoder is None:
-            return features, features, {"h": h, "c": c}
-        values, (vf_h, vf_c) = self.vf_lstm(self.vf_encoder(obs), (state["vf_h"], state["vf_c"]), pieces)
-        return features, values, {"h": h, "c": c, "vf_h": vf_h, "vf_c": vf_c}
+            return features, features, states
+        values, last = self.vf_lstm(self.vf_encoder(obs), (state["vf_h"], state["vf_c"]), pieces)
+        return features, values, states if last is None else {**states, "vf_h": last[0], "vf_c": last[1]}
 
     def _recur_values(self, batch: Batch) -> Tensor:
         obs, state = batch[Columns.OBS], batch[Columns.STATE_IN]
