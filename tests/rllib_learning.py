@@ -36,7 +36,7 @@ def ppo_module(action_space: Any = None, observation_shape: tuple[int, ...] = (4
         return DefaultPPOTorchRLModule(
             gym.spaces.Box(-10.0, 10.0, observation_shape, np.float32),
             gym.spaces.Discrete(2) if action_space is None else action_space,
-            model_config={"fcnet_hiddens": [8, 8], **model},
+            model_config={"fcnet_hiddens": [8, 8], "vf_share_layers": False, **model},
         )
 
 

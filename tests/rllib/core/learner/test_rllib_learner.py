@@ -227,7 +227,9 @@ def test_hooks_are_called_around_an_update():
 def test_a_models_custom_loss_gets_the_policy_loss_and_the_batch():
     import torch
 
-    class WithLoss(type(ppo_module())):
+    plain = ppo_module()
+
+    class WithLoss(type(plain)):
         def custom_loss(self, policy_loss, loss_inputs):
             assert isinstance(policy_loss, list) and "actions" in loss_inputs
             self.own = loss_inputs["obs"].square().mean()
@@ -236,8 +238,7 @@ def test_a_models_custom_loss_gets_the_policy_loss_and_the_batch():
         def metrics(self):
             return {"own": self.own.item()}
 
-    plain = ppo_module()
-    module = WithLoss(plain.observation_space, plain.action_space, model_config={"fcnet_hiddens": [8, 8]})
+    module = WithLoss(plain.observation_space, plain.action_space, model_config=plain.model_config)
     module.load_state_dict(plain.state_dict())
     one, two = learner(module), learner(plain)
     results = [each.update([fragment(plain)])["default_policy"] for each in (one, two)]

@@ -1,0 +1,3 @@
+"""Learners of torch modules."""
+
+from __future__ import annotations

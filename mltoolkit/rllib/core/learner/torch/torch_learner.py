@@ -211,7 +211,7 @@ class TorchLearner(Learner):
         module = self._modules[module_id]
         for owner in (module, getattr(module, "model", None)):
             method = getattr(owner, "custom_loss", None)
-            if method is not None:
+            if method is not None and not getattr(method, "_is_default", False):
                 return method
         return None
 
