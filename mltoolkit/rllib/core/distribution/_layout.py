@@ -17,7 +17,8 @@ __all__ = ["QUADRATURE_NODES", "QUADRATURE_WEIGHTS", "SQUASH_LIMIT", "ActionLayo
 SQUASH_LIMIT = 1.0 - 1e-6
 
 # The entropy of a squashed Gaussian has no closed form: E[log(1 - tanh(u)^2)] is integrated with Gauss-Hermite
-# quadrature. Between standard deviations of 0.01 and 3 this many nodes are exact to 2e-3 nats per action dimension.
+# quadrature. The error per action dimension is below 1e-6 nats up to a standard deviation of 1, 1e-3 up to 2, 1e-2
+# up to 3 (against a fine grid, means of -4 to 4).
 _nodes, _weights = np.polynomial.hermite_e.hermegauss(24)
 QUADRATURE_NODES: NDArray[Any] = _nodes.astype(np.float32)
 QUADRATURE_WEIGHTS: NDArray[Any] = (_weights / _weights.sum()).astype(np.float32)

@@ -342,7 +342,8 @@ class TorchSquashedGaussian(TorchDiagGaussian):
 
     ``logp`` has the exact correction for the change of variables; ``kl`` equals that of the Gaussians, since both are
     squashed alike; ``entropy`` is integrated numerically (Gauss-Hermite with 24 nodes), deterministic and
-    differentiable, exact to 2e-3 nats per dimension for standard deviations up to 3.
+    differentiable, with an error per dimension below 1e-6 nats up to a standard deviation of 1, 1e-3 up to 2 and 1e-2
+    up to 3.
 
     References
     ----------

@@ -261,3 +261,21 @@ def test_wrong_number_of_logits_and_foreign_divergence_are_errors():
         multi.from_logits(torch.zeros(2, 8))
     with pytest.raises(TypeError, match="not defined"):
         multi.from_logits(torch.zeros(2, 9)).kl(pair("five")[2].from_logits(torch.zeros(2, 5)))
+
+
+@pytest.mark.parametrize(("std", "error"), [(0.1, 1e-6), (1.0, 1e-6), (2.0, 1e-3), (3.0, 1e-2)])
+def test_quadrature_of_the_squashed_entropy_is_as_exact_as_documented(std, error):
+    from numpy.polynomial.hermite_e import hermegauss
+
+    from mltoolkit.rllib.core.distribution._layout import QUADRATURE_NODES
+
+    def log_slope(u):
+        size = np.abs(u)
+        return 2 * (math.log(2) - size - np.log1p(np.exp(-2 * size)))
+
+    nodes, weights = hermegauss(len(QUADRATURE_NODES))  # in float64: its own rounding is no part of the claim
+    grid = np.linspace(-12, 12, 100_001)
+    density = np.exp(-0.5 * grid**2)
+    for mean in np.linspace(-4, 4, 17):
+        exact = (log_slope(mean + std * grid) * density).sum() / density.sum()
+        assert abs((log_slope(mean + std * nodes) * weights).sum() / weights.sum() - exact) < error
