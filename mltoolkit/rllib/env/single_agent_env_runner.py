@@ -73,7 +73,6 @@ class SingleAgentEnvRunner:
             worker_index=worker_index,
             num_workers=config.num_env_runners,
             recreated_worker=recreated,
-            remote=worker_index > 0,
             horizon=config.horizon,
             check=not config.disable_env_checking,
             restart_failed_sub_environments=config.restart_failed_sub_environments,
