@@ -103,6 +103,13 @@ def test_what_was_reached_as_a_file(call, checkpoint, tmp_path):
     assert [float(row["reward"]) for row in rows] == [one["reward"] for one in content["episodes"]]
 
 
+def test_a_film_of_one_more_episode(call, checkpoint, tmp_path):
+    pytest.importorskip("pygame")
+    out, _ = call("evaluate", checkpoint, "--episodes", "1", "--video", str(tmp_path / "film.gif"))
+    assert out.splitlines()[-1] == f"Video: {tmp_path / 'film.gif'}"
+    assert (tmp_path / "film.gif").read_bytes()[:3] == b"GIF"
+
+
 @pytest.mark.parametrize(
     ("words", "message", "code"),
     [
