@@ -382,6 +382,28 @@ def test_connectors_change_fragments_before_advantages():
     assert math.isfinite(built.update([one])["default_policy"]["total_loss"])
 
 
+@pytest.mark.parametrize("model", [{}, {"use_lstm": True, "max_seq_len": 5}])
+def test_what_came_through_shared_memory_can_be_learned_from(model):
+    built = learner(ppo_module(**model))
+    module = built.module["default_policy"]
+    fragments = fragment(module), built.get_state(), {"state_in": fragment(module).get("state_in", {})}
+    for each in fragments:
+        lock(each)
+    before = fragments[0]["obs"].copy()
+    built.set_state(fragments[1])
+    built.update([{**fragments[0], **(fragments[2] if model else {})}])
+    assert (fragments[0]["obs"] == before).all()
+
+
+def lock(tree):
+    """Make all arrays read-only."""
+    for value in tree.values():
+        if isinstance(value, dict):
+            lock(value)
+        elif isinstance(value, np.ndarray):
+            value.flags.writeable = False
+
+
 def recurrent(**model):
     return ppo_module(use_lstm=True, lstm_cell_size=6, max_seq_len=5, **model)
 

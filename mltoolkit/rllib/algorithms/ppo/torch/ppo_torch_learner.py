@@ -167,10 +167,6 @@ class PPOTorchLearner(PPOLearner, TorchLearner):
         values = module.values(batch)
         return np.ascontiguousarray(values.reshape(batch[Columns.IS_FIRST].shape).cpu().numpy().T)
 
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
-        return tensor if self._device.type == "cpu" else tensor.to(self._device)
-
 
 def _mean(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     if mask is None:

@@ -172,8 +172,8 @@ class TorchLearner(Learner):
         """Cut minibatches out of copies of about an epoch: one copy of many rows is faster than many of few."""
         on_device = None
         if self._device.type != "cpu":
-            on_device = {name: torch.from_numpy(column).to(self._device) for name, column in batch.columns.items()}
-            states = {name: torch.from_numpy(state).to(self._device) for name, state in batch.state_in.items()}
+            on_device = {name: self._tensor(column) for name, column in batch.columns.items()}
+            states = {name: self._tensor(state) for name, state in batch.state_in.items()}
         for chunk in chunks:
             count, size = chunk.shape
             rows = chunk.ravel()
@@ -190,6 +190,12 @@ class TorchLearner(Learner):
                 if state_in:
                     minibatch[Columns.STATE_IN] = {name: state[part] for name, state in state_in.items()}
                 yield minibatch
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        array = np.ascontiguousarray(array)
+        # What came through shared memory is read-only, which a tensor can not be.
+        tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+        return tensor if self._device.type == "cpu" else tensor.to(self._device)
 
     def compute_losses(self, *, fwd_out: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         """Compute the loss of each module, and hand it to the ``custom_loss`` of a custom model that has one."""
@@ -423,7 +429,7 @@ class TorchLearner(Learner):
             If names or shapes are not the module's; nothing is changed then.
         """
         own = self._modules[DEFAULT_MODULE_ID].state_dict()
-        given = {name: torch.as_tensor(np.asarray(value)) for name, value in weights.items()}
+        given = {name: torch.tensor(np.asarray(value)) for name, value in weights.items()}
         wrong = [name for name in own.keys() | given.keys() if name not in own or name not in given]
         wrong += [name for name in own.keys() & given.keys() if own[name].shape != given[name].shape]
         if wrong:
