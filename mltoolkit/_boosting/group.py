@@ -1,0 +1,294 @@
+"""The actors of one training: started together, replaced when lost, gone in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import mltoolkit
+from mltoolkit import exceptions
+from mltoolkit._boosting import block as blocks
+from mltoolkit._boosting.errors import ActorFailure
+from mltoolkit._boosting.library import Library
+from mltoolkit._boosting.matrix import RayDMatrix
+from mltoolkit._boosting.params import RayParams
+from mltoolkit._boosting.resources import ActorResources
+from mltoolkit._boosting.runtime import light_start
+from mltoolkit.util.placement_group import placement_group, remove_placement_group
+from mltoolkit.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+__all__ = ["ActorGroup", "Starting", "is_lost"]
+
+_LOOPBACK = "127.0.0.1"
+_CONCURRENT_CALLS = 6  # training, its messages, and what the driver says in between
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that an actor is gone, and not that its constructor raised."""
+    return isinstance(error, (exceptions.RayActorError, exceptions.NodeDiedError)) and not isinstance(
+        getattr(error, "cause", None), BaseException
+    )
+
+
+class Starting:
+    """An actor that has been asked for: where it is, and its shards, arrive one by one."""
+
+    def __init__(self, rank: int, actor: Any, matrices: Sequence[RayDMatrix]) -> None:
+        self.rank = rank
+        self.actor = actor
+        self.described = actor.describe.remote()
+        self.loading = {m.uid: actor.load.remote(m.without_data(), m.shard(rank)) for m in matrices}
+
+    def refs(self) -> list[mltoolkit.ObjectRef]:
+        """What has to be ready."""
+        return [self.described, *self.loading.values()]
+
+    def is_ready(self) -> bool:
+        """Whether everything is."""
+        refs = self.refs()
+        return len(mltoolkit.wait(refs, num_returns=len(refs), timeout=0)[0]) == len(refs)
+
+
+class ActorGroup:
+    """Actors by rank.
+
+    Parameters
+    ----------
+    library : Library
+    params : RayParams
+    resources : ActorResources
+        Of each actor.
+    matrices : sequence of RayDMatrix
+        What each actor loads, divided already.
+    full_import : bool
+        See ``RankLibrary.load``.
+
+    Attributes
+    ----------
+    actors : dict of int to ActorHandle
+        Those that are ready.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        params: RayParams,
+        resources: ActorResources,
+        matrices: Sequence[RayDMatrix],
+        *,
+        full_import: bool,
+    ) -> None:
+        self.library = library
+        self.params = params
+        self.resources = resources
+        self.matrices = list(dict.fromkeys(matrices))
+        self.actors: dict[int, Any] = {}
+        self._full_import = full_import
+        self._places: dict[int, dict[str, Any]] = {}
+        self._loaded: dict[int, dict[int, dict[str, Any]]] = {}
+        self._group: Any = None
+        self._bundles: dict[int, str] = {}
+
+    def __enter__(self) -> ActorGroup:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- starting ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the actors that are missing, and wait until they have their data.
+
+        Raises
+        ------
+        ActorFailure
+            If one is lost meanwhile.
+        TimeoutError
+            If the cluster does not free enough for them in time.
+        """
+        missing = [rank for rank in range(self.params.num_actors) if rank not in self.actors]
+        if not missing:
+            return
+        with light_start():
+            if self.resources.reserve and self._group is None:
+                self._reserve()
+            starting = [self.launch(rank) for rank in missing]
+            try:
+                self._await(starting)
+            except BaseException:
+                for one in starting:
+                    self._kill(one.actor)
+                raise
+        for one in starting:
+            self.admit(one)
+
+    def launch(self, rank: int, *, outside: bool = False) -> Starting:
+        """Ask for one actor; `outside` of the placement group, whose bundle is gone with its node."""
+        options = self.resources.options()
+        if self._group is not None and not outside:
+            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._group, rank)
+        cls = mltoolkit.remote(self.library.actor).options(max_concurrency=_CONCURRENT_CALLS, **options)
+        actor = cls.remote(
+            rank,
+            self.params.num_actors,
+            self.library.rank,
+            self._full_import,
+            self.resources.threads,
+            self.params.distributed_callbacks,
+        )
+        return Starting(rank, actor, self.matrices)
+
+    def admit(self, one: Starting) -> None:
+        """Make an actor that is ready a member."""
+        self._places[one.rank] = mltoolkit.get(one.described)
+        for uid, ref in one.loading.items():
+            self._loaded.setdefault(uid, {})[one.rank] = mltoolkit.get(ref)
+        self._bundles[one.rank] = self._places[one.rank]["node_id"]
+        self.actors[one.rank] = one.actor
+
+    def _reserve(self) -> None:
+        strategy = (self.params.placement_options or {}).get("strategy")
+        if strategy is None:
+            strategy = "SPREAD" if self.library.setting("USE_SPREAD_STRATEGY", 1) else "PACK"
+        bundle = self.resources.bundle()
+        if not bundle:
+            return
+        group = placement_group([dict(bundle) for _ in range(self.params.num_actors)], strategy=strategy)
+        limit = self.library.setting("PLACEMENT_GROUP_TIMEOUT_S", 100)
+        try:
+            ready, _ = mltoolkit.wait([group.ready()], timeout=min(10.0, limit))
+            if not ready:
+                self.library.logger.warning(
+                    "Training waits for %d x %s; free now: %s.",
+                    self.params.num_actors,
+                    bundle,
+                    mltoolkit.available_resources(),
+                )
+                ready, _ = mltoolkit.wait([group.ready()], timeout=max(0.0, limit - 10.0))
+            if not ready:
+                raise TimeoutError(
+                    f"The cluster had no room for {self.params.num_actors} actors with {bundle} each within {limit:g} s; free are "
+                    f"{mltoolkit.available_resources()}. Others hold the rest: ask for fewer or smaller actors, or wait longer "
+                    f"with {self.library.prefix}_PLACEMENT_GROUP_TIMEOUT_S."
+                )
+            mltoolkit.get(ready)
+        except BaseException:
+            remove_placement_group(group)
+            raise
+        self._group = group
+
+    def _await(self, starting: Iterable[Starting]) -> None:
+        owners = {ref: one for one in starting for ref in one.refs()}
+        pending = list(owners)
+        every = self.library.setting("STATUS_FREQUENCY_S", 30)
+        began = time.monotonic()
+        lost: dict[int, BaseException] = {}
+        while pending:
+            ready, pending = mltoolkit.wait(pending, num_returns=1, timeout=every)
+            if not ready:
+                self.library.logger.info("Waiting for actors to get ready (%.0f s).", time.monotonic() - began)
+            for ref in ready:
+                try:
+                    mltoolkit.get(ref)
+                except Exception as error:
+                    if not is_lost(error):
+                        raise self._unwrapped(error) from _origin(error)
+                    lost[owners[ref].rank] = error
+        if lost:
+            rank, first = min(lost.items())
+            raise ActorFailure(tuple(sorted(lost)), f"rank {rank} died while it started: {first}") from first
+
+    def _unwrapped(self, error: Exception) -> Exception:
+        """The error of a constructor as training's; errors about data as they are."""
+        if isinstance(error, exceptions.RayActorError):
+            return self.library.training_error(f"An actor could not start: {error.cause}")
+        return error
+
+    # ---- members -------------------------------------------------------------------------------------------------------
+
+    def hosts(self) -> dict[int, str]:
+        """Address of each rank for the others: the loopback's where all are on one machine."""
+        if len({self._places[rank]["node_id"] for rank in self.actors}) == 1:
+            return dict.fromkeys(self.actors, _LOOPBACK)
+        if len({self._places[rank]["host"] for rank in self.actors}) == 1:
+            return dict.fromkeys(self.actors, _LOOPBACK)
+        return {rank: self._places[rank]["host"] for rank in self.actors}
+
+    def pids(self) -> dict[int, int]:
+        """Process id of each rank."""
+        return {rank: self._places[rank]["pid"] for rank in self.actors}
+
+    def datasets(self) -> dict[int, dict[str, Any]]:
+        """What the ranks must know about each dataset, with columns that are the same for all.
+
+        Raises
+        ------
+        ValueError
+            If the columns of some parts differ, or are of no use.
+        """
+        out = {}
+        for matrix in self.matrices:
+            loaded = {rank: self._loaded[matrix.uid][rank] for rank in self.actors}
+            schemas = [about["schema"] for about in loaded.values() if about["n"] or about["schema"].width]
+            if not schemas:
+                raise ValueError("The data has no rows.")
+            schema = blocks.unify(schemas)
+            matrix.check_schema(schema)
+            total = sum(about["n"] for about in loaded.values())
+            if not total:
+                raise ValueError("The data has no rows.")
+            if matrix.n is None:
+                matrix.n = total
+            out[matrix.uid] = {"schema": schema, "settings": matrix.settings(), "total_rows": total}
+            empty = [rank for rank, about in loaded.items() if not about["n"]]
+            if empty and mltoolkit.util.log_once(f"boosting-empty-{matrix.uid}"):
+                self.library.logger.warning(
+                    "Actors %s have no rows of a dataset of %d rows: use fewer actors.",
+                    ", ".join(map(str, empty)),
+                    total,
+                )
+        return out
+
+    def places(self, matrix: RayDMatrix) -> list[Any]:
+        """Where the rows of each rank come from."""
+        return [self._loaded[matrix.uid][rank]["place"] for rank in sorted(self.actors)]
+
+    # ---- ends ----------------------------------------------------------------------------------------------------------
+
+    def drop(self, ranks: Iterable[int]) -> None:
+        """End members that are lost or of no use any more."""
+        for rank in ranks:
+            actor = self.actors.pop(rank, None)
+            if actor is not None:
+                self._kill(actor)
+
+    def bundle_is_left(self, rank: int) -> bool:
+        """Whether what was reserved for a rank is there still: not if its node is gone."""
+        node = self._bundles.get(rank)
+        return node is None or any(n.get("Alive") and n.get("NodeID") == node for n in mltoolkit.nodes())
+
+    def release(self) -> None:
+        """End all actors and give back what was reserved; the group may start again."""
+        self.drop(list(self.actors))
+        group, self._group = self._group, None
+        if group is not None:
+            with contextlib.suppress(Exception):  # the session may be gone: nothing is reserved then
+                remove_placement_group(group)
+        self._bundles.clear()
+
+    close = release
+
+    @staticmethod
+    def _kill(actor: Any) -> None:
+        with contextlib.suppress(Exception):  # dead already, or the session is
+            mltoolkit.kill(actor)
+
+
+def _origin(error: BaseException) -> BaseException | None:
+    cause = getattr(error, "cause", None)
+    return (
+        cause if isinstance(cause, BaseException) and isinstance(error, exceptions.RayActorError) else error.__cause__
+    )
