@@ -12,15 +12,18 @@ __all__ = [
     "get_trainable",
     "get_trainable_cls",
     "install",
+    "register",
     "register_env",
     "register_trainable",
+    "registered",
     "registered_for_trials",
 ]
 
 logger = logging.getLogger(__name__)
 
 _trainables: dict[str, Any] = {}
-_environments: dict[str, Callable[[dict[str, Any]], Any]] = {}
+# What reinforcement learning looks up by name, by kind; trials get it all.
+_registered: dict[str, dict[str, Any]] = {"environments": {}, "models": {}, "action_distributions": {}}
 
 
 def register_trainable(name: str, trainable: Any, warn: bool = True) -> None:
@@ -115,19 +118,37 @@ def register_env(name: str, env_creator: Callable[[dict[str, Any]], Any]) -> Non
     """
     if not callable(env_creator):
         raise TypeError(f"`env_creator` must be callable with the env_config, got {type(env_creator).__name__}.")
-    _environments[name] = env_creator
+    register("environments", name, env_creator)
 
 
 def get_env_creator(name: str) -> Callable[[dict[str, Any]], Any] | None:
     """The environment registered under a name, or None."""
-    return _environments.get(name)
+    return registered("environments").get(name)
 
 
-def registered_for_trials() -> dict[str, Any]:
-    """What the processes of trials must know: the registered environments."""
-    return dict(_environments)
+def register(kind: str, name: str, value: Any) -> None:
+    """Register something under a name, for this process and the trials that it starts.
+
+    Parameters
+    ----------
+    kind : {"environments", "models", "action_distributions"}
+    name : str
+    value : object
+    """
+    _registered[kind][name] = value
 
 
-def install(environments: dict[str, Any]) -> None:
-    """Take over what the driver had registered."""
-    _environments.update(environments)
+def registered(kind: str) -> dict[str, Any]:
+    """Everything of a kind by its name; a copy."""
+    return dict(_registered[kind])
+
+
+def registered_for_trials() -> dict[str, dict[str, Any]]:
+    """What the processes of trials must know, by kind and name."""
+    return {kind: dict(entries) for kind, entries in _registered.items()}
+
+
+def install(entries: dict[str, dict[str, Any]]) -> None:
+    """Take over what another process had registered."""
+    for kind, values in entries.items():
+        _registered[kind].update(values)

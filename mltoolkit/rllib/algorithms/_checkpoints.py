@@ -254,7 +254,7 @@ def _tensors(value: Any) -> Any:
     import torch
 
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value))
+        return torch.from_numpy(np.array(value))  # a copy: those from other processes cannot be written to
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):

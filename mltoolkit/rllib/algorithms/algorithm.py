@@ -113,6 +113,15 @@ class Algorithm(Trainable):
         return PlacementGroupFactory(bundles, strategy=config.placement_strategy)
 
     @classmethod
+    def resource_help(cls, config: Any) -> str:
+        """How to ask for less."""
+        return (
+            "A trial of it takes a CPU for itself and one for each environment runner: lower `num_env_runners` (older name: "
+            "`num_workers`), with 0 the trial steps its environments itself, or set `num_cpus_per_env_runner` "
+            "(`num_cpus_per_worker`) below 1."
+        )
+
+    @classmethod
     def _completed(cls, config: Any, env: Any) -> Any:
         """Settings as an object, whatever form they came in."""
         from mltoolkit.rllib.algorithms.algorithm_config import AlgorithmConfig

@@ -10,7 +10,7 @@ from typing import Any
 import mltoolkit
 from mltoolkit.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
 from mltoolkit.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
-from mltoolkit.tune.registry import get_env_creator
+from mltoolkit.tune import registry
 
 __all__ = ["EnvRunnerGroup", "EnvRunnersLostError"]
 
@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _LOST = (ActorDiedError, ActorUnavailableError)
 _START_TIMEOUT_S = 120.0
+_ROOM_WARNING_S = 10.0
 
 
 class EnvRunnersLostError(RuntimeError):
@@ -71,8 +72,7 @@ class EnvRunnerGroup:
             self._actor_class = actor_class.options(**_resources(config))
             self._config_ref = mltoolkit.put(config)
             # Names that this process registered mean nothing in another.
-            creator = get_env_creator(config.env) if isinstance(config.env, str) else None
-            self._registered = {config.env: creator} if creator is not None else {}
+            self._registered = _registered_names(config)
             _check_room(config, num_env_runners)
             for index in range(1, num_env_runners + 1):
                 self._start(index)
@@ -89,6 +89,14 @@ class EnvRunnerGroup:
             return self.local_env_runner.spaces()
         # Every runner is waited for, so that the errors of all environments surface now, unless that is not wanted.
         asked = None if self._config.validate_env_runners_after_construction else self.indices[:1]
+        refs = [actor.ping.remote() for index, actor in self._actors.items() if asked is None or index in asked]
+        if len(mltoolkit.wait(refs, num_returns=len(refs), timeout=_ROOM_WARNING_S)[0]) < len(refs):
+            logger.warning(
+                "Still waiting for environment runners to start; CPUs that are free: %g, each takes %g. Is another algorithm "
+                "there that has not been stopped? `algo.stop()` frees its CPUs.",
+                mltoolkit.available_resources().get("CPU", 0.0),
+                self._config.num_cpus_per_env_runner,
+            )
         results = self._call_all("spaces", timeout_s=_START_TIMEOUT_S, indices=asked)
         first: tuple[Any, Any] = next(iter(results.values()))
         return first
@@ -217,6 +225,12 @@ class EnvRunnerGroup:
                         raise error.cause from None
                     lost[index] = error
                 except GetTimeoutError as error:
+                    if method == "spaces":
+                        raise TimeoutError(
+                            f"Environment runner {index} has not started within {timeout_s:g} s: its environment's "
+                            "constructor hangs, or other actors hold the CPUs (an algorithm that was not stopped?). Free: "
+                            f"{mltoolkit.available_resources()}."
+                        ) from error
                     raise TimeoutError(
                         f"Environment runner {index} did not finish `{method}` within {timeout_s:g} s. Either its "
                         "environment hangs, or the steps take longer: raise `config.env_runners(sample_timeout_s=...)`, "
@@ -293,3 +307,18 @@ def _check_room(config: Any, count: int) -> None:
             f"CPUs, but there are {there:g}. Lower `num_env_runners`, or let several share a CPU: "
             "`num_cpus_per_env_runner=0` (older name: `num_cpus_per_worker`)."
         )
+
+
+def _registered_names(config: Any) -> dict[str, dict[str, Any]]:
+    """What is registered under the names that a configuration uses, by kind."""
+    model = config.model
+    names = {
+        "environments": config.env,
+        "models": model.get("custom_model"),
+        "action_distributions": model.get("custom_action_dist"),
+    }
+    return {
+        kind: {name: known[name]}
+        for kind, name in names.items()
+        if isinstance(name, str) and name in (known := registry.registered(kind))
+    }

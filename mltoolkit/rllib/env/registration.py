@@ -250,7 +250,7 @@ def _resolve_name(name: str) -> EnvSource:
     cls = _class_at(name)
     if cls is not None:
         return EnvSource(name, creator=_ClassCreator(cls))
-    known = {*registry.registered_for_trials(), *gymnasium.registry}
+    known = {*registry.registered("environments"), *gymnasium.registry}
     raise UnknownEnvError(_unknown_message(name, env_id, known))
 
 
@@ -264,7 +264,7 @@ def _unknown_message(name: str, env_id: str, known: set[str]) -> str:
     hint = f" Did you mean {lowered[near[0]]!r}?" if near else ""
     from mltoolkit.tune import registry
 
-    registered = ", ".join(sorted(registry.registered_for_trials())) or "none"
+    registered = ", ".join(sorted(registry.registered("environments"))) or "none"
     return (
         f"No environment is known as {name!r}.{hint} Registered with `register_env`: {registered}; gymnasium knows "
         f"{len(known)}. Register yours with `tune.register_env({name!r}, lambda env_config: ...)`, or import the "

@@ -39,7 +39,7 @@ class SingleAgentEnvRunner:
     recreated : bool, default=False
         Whether this one takes the place of one that was lost.
     registered : dict, optional
-        Environments that the algorithm's process registered, by name.
+        What the algorithm's process registered and this one needs, by kind and name.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class SingleAgentEnvRunner:
         worker_index: int = 0,
         seed: tuple[int, ...] | None = None,
         recreated: bool = False,
-        registered: dict[str, Any] | None = None,
+        registered: dict[str, dict[str, Any]] | None = None,
     ) -> None:
         if registered:
             from mltoolkit.tune.registry import install

@@ -8,14 +8,12 @@ import inspect
 from typing import Any
 
 from mltoolkit.rllib.core.rl_module._model_config import model_defaults
+from mltoolkit.tune import registry
 
-__all__ = ["MODEL_DEFAULTS", "ModelCatalog", "install", "registered"]
+__all__ = ["MODEL_DEFAULTS", "ModelCatalog"]
 
 #: All settings of the older ``model`` dict with their defaults.
 MODEL_DEFAULTS: dict[str, Any] = model_defaults()
-
-_models: dict[str, type] = {}
-_distributions: dict[str, type] = {}
 
 
 class ModelCatalog:
@@ -42,7 +40,7 @@ class ModelCatalog:
         TypeError
             If the name is no string or the class no class.
         """
-        _register(_models, "model", model_name, model_class)
+        _register("models", "model", model_name, model_class)
 
     @staticmethod
     def register_custom_action_dist(action_dist_name: str, action_dist_class: type) -> None:
@@ -59,7 +57,7 @@ class ModelCatalog:
         TypeError
             If the name is no string or the class no class.
         """
-        _register(_distributions, "action distribution", action_dist_name, action_dist_class)
+        _register("action_distributions", "action distribution", action_dist_name, action_dist_class)
 
     @staticmethod
     def get_model_v2(
@@ -111,7 +109,9 @@ class ModelCatalog:
             raise NotImplementedError("`model_interface` is not supported: derive the model from that class itself.")
         config = {**copy.deepcopy(MODEL_DEFAULTS), **model_config}
         given = config.get("custom_model")
-        cls: Any = lookup(_models, "model", given) if given else default_model or FullyConnectedNetwork
+        cls: Any = (
+            lookup(registry.registered("models"), "model", given) if given else default_model or FullyConnectedNetwork
+        )
         if not issubclass(cls, TorchModelV2) or not issubclass(cls, nn.Module):
             raise TypeError(
                 f"The custom model {cls.__name__} must be derived from TorchModelV2 and torch.nn.Module: "
@@ -175,18 +175,7 @@ class ModelCatalog:
     @staticmethod
     def get_action_dist_class(given: Any) -> Any:
         """Return the class that ``custom_action_dist`` names, or is."""
-        return lookup(_distributions, "action distribution", given)
-
-
-def registered() -> dict[str, dict[str, type]]:
-    """What other processes must know: registered models and distributions."""
-    return {"models": dict(_models), "distributions": dict(_distributions)}
-
-
-def install(names: dict[str, dict[str, type]]) -> None:
-    """Take over what another process had registered."""
-    _models.update(names["models"])
-    _distributions.update(names["distributions"])
+        return lookup(registry.registered("action_distributions"), "action distribution", given)
 
 
 def lookup(names: dict[str, type], what: str, given: Any) -> Any:
@@ -204,12 +193,12 @@ def lookup(names: dict[str, type], what: str, given: Any) -> Any:
     )
 
 
-def _register(names: dict[str, type], what: str, name: Any, cls: Any) -> None:
+def _register(kind: str, what: str, name: Any, cls: Any) -> None:
     if not isinstance(name, str) or not name:
         raise TypeError(f"The name of a custom {what} must be a string that is not empty, got {name!r}.")
     if not isinstance(cls, type):
         raise TypeError(f"A custom {what} is registered as a class, got {cls!r}.")
-    names[name] = cls
+    registry.register(kind, name, cls)
 
 
 def _check_torch(framework: str) -> None:

@@ -41,6 +41,9 @@ _NODE_LOSSES = 3
 _PROGRESS = (TRAINING_ITERATION, TIME_TOTAL_S, TIMESTEPS_TOTAL, EPISODES_TOTAL)
 
 
+_UNSCHEDULABLE = (exceptions.ActorUnschedulableError, exceptions.TaskUnschedulableError)
+
+
 class TuneController:
     """Runs one sweep on the calling thread.
 
@@ -394,11 +397,19 @@ class TuneController:
         try:
             slot.info = mltoolkit.get(ref)
         except exceptions.RayError as error:
-            if isinstance(error, (exceptions.ActorUnschedulableError, exceptions.ActorPlacementGroupRemoved)):
+            failure = error
+            if isinstance(error, (*_UNSCHEDULABLE, exceptions.ActorPlacementGroupRemoved)):
                 self._failed_fast = trial  # no trial of this shape can ever run
-            self._fail_trial(trial, slot, error)
+            if isinstance(error, _UNSCHEDULABLE) and (help_text := self._resource_help(trial)):
+                failure = type(error)(f"{error} {help_text}")
+                failure.__cause__ = error
+            self._fail_trial(trial, slot, failure)
             return
         self._begin(slot, trial)
+
+    def _resource_help(self, trial: Trial) -> str:
+        """What a class trainable tells users whose request fits nowhere."""
+        return str(self._settings.trainable.resource_help(trial.config)) if self._is_class else ""
 
     def _begin(self, slot: Slot, trial: Trial) -> None:
         """Send a trial to its process."""

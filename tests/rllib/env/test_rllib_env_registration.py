@@ -46,7 +46,7 @@ class WithDefaultConfig(Plain):
 
 @pytest.fixture
 def registered(monkeypatch):
-    monkeypatch.setattr(registry, "_environments", {})
+    monkeypatch.setattr(registry, "_registered", {"environments": {}, "models": {}, "action_distributions": {}})
     return registry.register_env
 
 

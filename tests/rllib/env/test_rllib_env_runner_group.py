@@ -102,6 +102,32 @@ def test_a_registered_environment_is_known_to_the_runners(runtime: Any) -> None:
     assert seen == [(1, 1), (1, 2)]
 
 
+def test_a_registered_model_is_known_to_the_runners(runtime: Any) -> None:
+    from torch import nn
+
+    from mltoolkit.rllib.models import ModelCatalog
+    from mltoolkit.rllib.models.torch.torch_modelv2 import TorchModelV2
+
+    class Mine(TorchModelV2, nn.Module):
+        def __init__(self, obs_space: Any, action_space: Any, num_outputs: int, model_config: Any, name: str) -> None:
+            TorchModelV2.__init__(self, obs_space, action_space, num_outputs, model_config, name)
+            nn.Module.__init__(self)
+            self.policy, self.value = nn.Linear(4, num_outputs), nn.Linear(4, 1)
+
+        def forward(self, input_dict: Any, state: Any, seq_lens: Any) -> Any:
+            self._obs = input_dict["obs"].float()
+            return self.policy(self._obs), state
+
+        def value_function(self) -> Any:
+            return self.value(self._obs).squeeze(1)
+
+    ModelCatalog.register_custom_model("mine-in-runners", Mine)
+    with _config().training(model={"custom_model": "mine-in-runners"}).build_algo() as algo:
+        algo.train()
+        names = algo.env_runner_group.foreach_env_runner(lambda runner: type(runner.module.model).__name__)
+    assert names == ["Mine", "Mine"]
+
+
 @pytest.mark.parametrize("positions", [(0,), (0, 1)])
 def test_killed_runners_are_replaced_and_training_goes_on(runtime: Any, positions: tuple[int, ...]) -> None:
     from mltoolkit.rllib.callbacks.callbacks import RLlibCallback

@@ -277,13 +277,13 @@ def distribution_class():
 
 class TestCatalog:
     def test_registered_names(self):
-        from mltoolkit.rllib.models import catalog
         from mltoolkit.rllib.models.catalog import ModelCatalog
+        from mltoolkit.tune import registry
 
         cls = feedforward_class()
         ModelCatalog.register_custom_model("test_feedforward", cls)
         assert type(adapt("test_feedforward").model) is cls
-        assert catalog.registered()["models"]["test_feedforward"] is cls
+        assert registry.registered_for_trials()["models"]["test_feedforward"] is cls
         with pytest.raises(ValueError, match="did you mean|Did you mean 'test_feedforward'"):
             adapt("test_feedforwrd")
         with pytest.raises(TypeError, match="registered as a class"):
@@ -292,16 +292,6 @@ class TestCatalog:
             ModelCatalog.register_custom_action_dist("", dict)
         with pytest.raises(ValueError, match="only one"):
             ModelCatalog.get_model_v2(*spaces(), 2, {}, framework="tf2")
-
-    def test_names_can_be_installed_in_another_process(self):
-        from mltoolkit.rllib.models import catalog
-
-        class Named:
-            pass
-
-        catalog.install({"models": {"test_installed": Named}, "distributions": {"test_installed": Named}})
-        assert catalog.registered()["models"]["test_installed"] is Named
-        assert catalog.ModelCatalog.get_action_dist_class("test_installed") is Named
 
     @pytest.mark.parametrize("actions", ["discrete", "multi", "box"])
     def test_action_distributions_of_a_space(self, actions):

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mltoolkit.rllib.algorithms.algorithm import Algorithm
 from mltoolkit.rllib.algorithms.ppo.ppo_config import PPOConfig
 
 __all__ = ["PPO", "PPOConfig"]
+
+
+def __getattr__(name: str) -> Any:
+    # Names of results, which RLlib offers here; their home imports torch, and naming an algorithm must not.
+    if name.startswith("LEARNER_RESULTS_"):
+        from mltoolkit.rllib.algorithms.ppo import ppo_learner
+
+        return getattr(ppo_learner, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class PPO(Algorithm):

@@ -74,7 +74,12 @@ class MetricsLogger:
             Whether a result clears the values; by default as said above.
         """
         path = _path(key)
-        options: dict[str, Any] = {"reduce": reduce, "window": window, "ema_coeff": ema_coeff, "clear_on_reduce": clear_on_reduce}
+        options: dict[str, Any] = {
+            "reduce": reduce,
+            "window": window,
+            "ema_coeff": ema_coeff,
+            "clear_on_reduce": clear_on_reduce,
+        }
         if self._calls is not None:
             _check(reduce, window)
             self._calls.append((path, _plain(value), options))
