@@ -18,6 +18,7 @@ environment variable ``MLTOOLKIT_COMPAT``, so modules that they import may say `
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import os
@@ -27,9 +28,9 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
-__all__ = ["ALIASES", "ENVIRONMENT_VARIABLE", "install", "is_installed", "uninstall"]
+__all__ = ["ALIASES", "ENVIRONMENT_VARIABLE", "allow_strategies_among_plugins", "install", "is_installed", "uninstall"]
 
 ENVIRONMENT_VARIABLE = "MLTOOLKIT_COMPAT"
 """Set to ``1`` while the aliases are installed; executors install them at start when they find it."""
@@ -103,6 +104,35 @@ def is_installed() -> bool:
     bool
     """
     return _FINDER in sys.meta_path
+
+
+def allow_strategies_among_plugins(package: str) -> None:
+    """Let a Trainer of Lightning take a strategy among its `plugins`, as versions before 2 did.
+
+    Parameters
+    ----------
+    package : {'lightning.pytorch', 'pytorch_lightning'}
+        Whose Trainer; it has been imported. Calling it again changes nothing.
+    """
+    connector = importlib.import_module(f"{package}.trainer.connectors.accelerator_connector")._AcceleratorConnector
+    strategy_class = importlib.import_module(f"{package}.strategies").Strategy
+    plain_init = connector.__init__
+    if getattr(plain_init, "takes_strategies", False):
+        return
+
+    @functools.wraps(plain_init)
+    def __init__(self: object, *args: object, **kwargs: Any) -> None:
+        plugins = kwargs.get("plugins")
+        if plugins is not None:
+            listed = list(plugins) if isinstance(plugins, (list, tuple)) else [plugins]
+            strategies = [each for each in listed if isinstance(each, strategy_class)]
+            if strategies and kwargs.get("strategy") in ("auto", None) and len(strategies) == 1:
+                kwargs["strategy"] = strategies[0]
+                kwargs["plugins"] = [each for each in listed if each is not strategies[0]] or None
+        plain_init(self, *args, **kwargs)
+
+    __init__.takes_strategies = True  # type: ignore[attr-defined]
+    connector.__init__ = __init__
 
 
 class _AliasFinder(MetaPathFinder):

@@ -16,6 +16,7 @@ from typing import Any
 
 import mltoolkit
 from mltoolkit.train._checkpoint import Checkpoint
+from mltoolkit.train._internal.mailbox import own_mailbox
 from mltoolkit.train._session import Session, set_session
 from mltoolkit.train.context import TrainContext
 
@@ -242,6 +243,16 @@ class TrainWorker:
         self._session_there.wait()
         assert self._session is not None
         return self._session.next_report(stored)
+
+    @mltoolkit.method(concurrency_group="control")
+    def take_events(self, wait_s: float) -> list[tuple[int, Any]] | None:
+        """Events of the function that runs; see :class:`~mltoolkit.train._internal.mailbox.Mailbox`."""
+        return own_mailbox.take(wait_s)
+
+    @mltoolkit.method(concurrency_group="control")
+    def answer(self, number: int, answer: Any, failed: bool = False) -> None:
+        """Answer an event."""
+        own_mailbox.answer(number, answer, failed=failed)
 
     @mltoolkit.method(concurrency_group="control")
     def probe(self) -> Probe:

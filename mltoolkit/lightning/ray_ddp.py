@@ -1,0 +1,226 @@
+"""Distributed data-parallel training on workers."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from mltoolkit.lightning._environment import RankEnvironment
+from mltoolkit.lightning._launcher import RayLauncher
+from mltoolkit.lightning._package import PackageClass, implementation
+from mltoolkit.train._internal.worker_group import Ranks
+from mltoolkit.train._scaling import ScalingConfig
+
+__all__ = ["RayPlugin", "RayStrategy"]
+
+_DEFAULT_TIMEOUT_S = 1800.0
+
+
+class RayStrategy(PackageClass):
+    """Trains copies of a model on worker processes and averages their gradients.
+
+    A subclass of Lightning's ``DDPStrategy``, of ``lightning`` or ``pytorch_lightning``, whichever the program uses.
+    Workers are forks of a clean process with the libraries loaded: they start in tens of milliseconds from scripts without
+    a main guard and from notebooks, whatever the program has done with CUDA, and take models, lambdas and closures as they
+    are. Afterwards the program's own model, trainer and callbacks are in the state of rank 0's.
+
+    Parameters
+    ----------
+    num_workers : int, default=1
+        Workers, which share what a batch of all of them is.
+    num_cpus_per_worker : float, default=1
+        CPUs of each; also the number of threads that torch uses there.
+    use_gpu : bool, default=False
+        Whether each gets a GPU.
+    init_hook : callable, optional
+        Called on each worker before anything else.
+    resources_per_worker : dict, optional
+        Further resources of each, such as ``{"disk": 1}``; ``"CPU"`` and ``"GPU"`` replace the numbers above.
+    env_vars : dict, optional
+        Environment variables of the workers.
+    process_group_backend : str, optional
+        Of torch; NCCL with GPUs and gloo without by default.
+    timeout : datetime.timedelta, default=30 minutes
+        That an operation may wait for the other workers.
+    **ddp_kwargs
+        For ``torch.nn.parallel.DistributedDataParallel``, such as ``find_unused_parameters=True``, and what Lightning's
+        ``DDPStrategy`` takes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a value is not what it should be.
+
+    Notes
+    -----
+    If no session runs, one is started with as many CPUs as the workers ask for, even where the machine has fewer. A session
+    that the program has started by ``init(num_cpus=...)`` is a limit.
+    """
+
+    _base_in_package: ClassVar[tuple[str, str]] = ("{package}.strategies", "DDPStrategy")
+    strategy_name = "ddp_ray"
+
+    def __init__(
+        self,
+        num_workers: int = 1,
+        num_cpus_per_worker: float = 1,
+        use_gpu: bool = False,
+        init_hook: Callable[[], Any] | None = None,
+        resources_per_worker: Mapping[str, float] | None = None,
+        *,
+        env_vars: Mapping[str, str] | None = None,
+        process_group_backend: str | None = None,
+        timeout: timedelta | None = None,
+        **ddp_kwargs: Any,
+    ) -> None:
+        resources = dict(resources_per_worker or {})
+        given_cpus = resources.pop("CPU", num_cpus_per_worker)
+        given_gpus = resources.pop("GPU", 1 if use_gpu else 0)
+        if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
+            raise ValueError(f"`num_workers` must be an integer >= 1, got {num_workers!r}.")
+        for name, amount in (("num_cpus_per_worker", given_cpus), ("resources_per_worker['GPU']", given_gpus)):
+            if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not amount >= 0:
+                raise ValueError(f"`{name}` must be a number >= 0, got {amount!r}.")
+        if init_hook is not None and not callable(init_hook):
+            raise TypeError(f"`init_hook` must be a function without arguments, got {init_hook!r}.")
+        for name in ("num_nodes", "start_method", "parallel_devices", "cluster_environment"):
+            if name in ddp_kwargs:
+                raise TypeError(
+                    f"{type(self).__name__} has no argument `{name}`: workers are started wherever there is room for them. "
+                    "Set `num_workers`."
+                )
+        # Checked as a trainer's are, and by the same names.
+        scaling = ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=given_gpus > 0,
+            resources_per_worker={**resources, "CPU": given_cpus, **({"GPU": given_gpus} if given_gpus else {})},
+        )
+        import torch
+
+        self.num_workers = num_workers
+        self.num_cpus_per_worker = given_cpus
+        self.use_gpu = given_gpus > 0
+        self.init_hook = init_hook
+        self.env_vars = dict(env_vars or {})
+        self.worker_resources = scaling.worker_resources
+        self._interrupted: Any = None
+        self._launcher: Any
+        kind = "cuda" if self.use_gpu else "cpu"
+        super().__init__(
+            accelerator=self._accelerator_for_driver(),
+            parallel_devices=[
+                torch.device(kind, index) if self.use_gpu else torch.device("cpu") for index in range(num_workers)
+            ],
+            cluster_environment=implementation(RankEnvironment, self._package)(num_workers),
+            process_group_backend=process_group_backend,
+            timeout=timedelta(seconds=_DEFAULT_TIMEOUT_S) if timeout is None else timeout,
+            **ddp_kwargs,
+        )
+
+    def _accelerator_for_driver(self) -> Any:
+        """An accelerator that passes for one here, if only the workers have GPUs."""
+        import torch
+
+        if not self.use_gpu or torch.cuda.is_available():
+            return None
+        from mltoolkit.lightning._accelerator import WorkerGPUs
+
+        return implementation(WorkerGPUs, self._package)()
+
+    # What the launcher asks
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds that an operation may wait for the other workers."""
+        timeout: timedelta = self._timeout
+        return timeout.total_seconds()
+
+    @property
+    def chosen_backend(self) -> str:
+        """Backend of the process group."""
+        return self._process_group_backend or ("nccl" if self.use_gpu else "gloo")
+
+    def become_worker(self, ranks: Ranks) -> None:
+        """Take the place of a rank, in a worker process."""
+        self._launcher = None
+        self.cluster_environment.become(ranks)
+        self.set_world_ranks()
+
+    def whole_state_dict(self) -> dict[str, Any]:
+        """State dict of the model after training; called on all ranks."""
+        state: dict[str, Any] = self.lightning_module.state_dict()
+        return state
+
+    def note_interrupt(self) -> None:
+        """A Ctrl-C has ended a run: Lightning is about to ignore further ones for good."""
+        self._interrupted = signal.getsignal(signal.SIGINT)
+
+    # What Lightning asks
+
+    def _configure_launcher(self) -> None:
+        self._launcher = RayLauncher(self)
+
+    @property
+    def root_device(self) -> Any:
+        """The worker's device; the CPU in the driver."""
+        import torch
+
+        if not self.cluster_environment.is_worker or not self.use_gpu:
+            return torch.device("cpu")
+        from mltoolkit.train.torch._device import worker_devices
+
+        return worker_devices()[0]
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any]:
+        """How data loaders are split."""
+        return {"num_replicas": self.num_workers, "rank": self.global_rank}
+
+    @property
+    def is_distributed(self) -> bool:
+        """Always."""
+        return True
+
+    def teardown(self) -> None:
+        """Let go of what a run needed."""
+        base: Any = super()
+        base.teardown()
+        if self._interrupted is not None:
+            # So that the next run, in a notebook or an interactive session, can be interrupted as well.
+            signal.signal(signal.SIGINT, self._interrupted)
+            self._interrupted = None
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes in Lightning's sense: one, as workers are numbered through."""
+        return 1
+
+    @num_nodes.setter
+    def num_nodes(self, num_nodes: int) -> None:
+        if num_nodes != 1:
+            raise ValueError(
+                f"`Trainer(num_nodes={num_nodes})` has no meaning with {type(self).__name__}: workers are started wherever "
+                "there is room. Leave it out and set `num_workers` to the number of all of them."
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_launcher": None, "_interrupted": None}
+
+
+class RayPlugin(RayStrategy):
+    """:class:`RayStrategy` under its older name, for ``Trainer(plugins=[RayPlugin(...)])``.
+
+    Today's Lightning takes strategies as ``Trainer(strategy=...)`` alone. The older form works in programs that are run by
+    ``python -m mltoolkit`` or after ``mltoolkit.compat.install()``.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make a strategy, and let today's Lightning take it in its older place."""
+        made = super().__new__(cls, *args, **kwargs)
+        from mltoolkit import compat
+
+        if compat.is_installed():
+            compat.allow_strategies_among_plugins(made._package)
+        return made
