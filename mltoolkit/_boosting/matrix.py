@@ -196,6 +196,14 @@ class RayDMatrix:
         """Whether rows belong to queries."""
         return "qid" in self._has
 
+    def labels(self) -> np.ndarray | None:
+        """The labels, if the driver has them; None if only the actors do."""
+        if self.distributed or not self.has_label:
+            return None
+        if "label" in self._values:
+            return blocks.as_column(self._values["label"], "label")
+        return None if self._pieces is not None else self._columns.take(self._data, {})[1]["label"]
+
     @property
     def loaded(self) -> bool:
         """Whether the data is divided."""
@@ -285,9 +293,11 @@ class RayDMatrix:
                 f"`{name}` must have one value for each of the {n} rows of the data, got {len(column)} values."
             )
         for name in ("label", "weight"):
-            column = values.get(name)
-            if column is not None and column.dtype.kind == "f" and not np.isfinite(column).all():
-                where = int(np.flatnonzero(~np.isfinite(column.reshape(len(column), -1)).all(axis=1))[0])
+            if name not in values or values[name].dtype.kind != "f":
+                continue
+            finite = np.isfinite(values[name].reshape(len(values[name]), -1)).all(axis=1)
+            if not finite.all():
+                where = int(np.argmin(finite))
                 raise ValueError(
                     f"`{name}` contains NaN or infinity, first in row {where}. Drop these rows, or fill the values in."
                 )

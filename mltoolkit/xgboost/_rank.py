@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import cloudpickle
 import numpy as np
 
 from mltoolkit._boosting.actor import Checkpoint, Data, RankLibrary, TrainTask
@@ -308,7 +309,7 @@ class _Rounds:
     def _checkpoint(self, bst: Any, rounds: int) -> Checkpoint:
         model = bst.save_raw("ubj")
         try:
-            state = pickle.dumps((model, self.history, self.callbacks), 5)
+            state = cloudpickle.dumps((model, self.history, self.callbacks), 5)
         except Exception:  # callbacks that hold files or locks begin anew
             state = pickle.dumps((model, self.history, None), 5)
         return Checkpoint(rounds, state, self.task.ranks)

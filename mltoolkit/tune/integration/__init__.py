@@ -1,0 +1,3 @@
+"""Callbacks of training libraries that report to Tune."""
+
+from __future__ import annotations
