@@ -203,7 +203,7 @@ def test_environments_by_name(env_class):
     try:
         assert PPOConfig.from_data(with_setting("env", "my.env:of-a-test")).env == "my.env:of-a-test"
     finally:
-        del registry._environments["my.env:of-a-test"]
+        del registry._registered["environments"]["my.env:of-a-test"]
 
 
 def test_damaged_data():

@@ -228,3 +228,22 @@ def test_filters_report_what_they_saw() -> None:
     runner = _runner(_config(observation_filter="MeanStdFilter"))
     out = runner.sample(_state(), num_env_steps=50)
     assert out["connector_delta"]
+
+
+def test_plain_networks_need_no_torch() -> None:
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    from helpers import script_env
+
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_rllib_env_runner as these
+runner = these._runner(these._config())
+assert runner.sample(these._state(), num_env_steps=20)["num_env_steps"] == 20
+assert "torch" not in sys.modules
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=script_env(), timeout=60)
+    assert out.returncode == 0, out.stderr

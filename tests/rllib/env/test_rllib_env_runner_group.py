@@ -67,15 +67,6 @@ def test_two_runs_with_the_same_seed_and_runners_are_the_same(runtime: Any) -> N
     assert runs[0] == runs[1]
 
 
-def test_runners_need_no_torch_for_plain_networks(runtime: Any) -> None:
-    with _config().build_algo() as algo:
-        algo.train()
-        import sys
-
-        loaded = algo.env_runner_group.foreach_env_runner(lambda runner: "torch" in sys.modules)
-        assert loaded == [False, False]
-
-
 def test_training_goes_on_from_a_checkpoint_with_the_runners(runtime: Any, tmp_path: Any) -> None:
     with _config().build_algo() as algo:
         algo.train()
@@ -98,8 +89,28 @@ def test_a_registered_environment_is_known_to_the_runners(runtime: Any) -> None:
         seen = algo.env_runner_group.foreach_env_runner(
             lambda runner: (runner.env.envs[0].unwrapped.config["a"], runner.worker_index)
         )
+        group = algo.workers
+        assert group.foreach_env_runner(lambda runner: runner.worker_index, remote_worker_ids=[2]) == [2]
+        assert group.foreach_worker(lambda runner: runner.worker_index, local_env_runner=False) == [1, 2]
+        assert group.foreach_env(lambda env: env.config["a"]) == [[1] * len(envs) for envs in group.foreach_env(id)]
+        assert group.local_worker() is None
     assert result["episode_reward_mean"] == 10.0
     assert seen == [(1, 1), (1, 2)]
+
+
+def test_what_visits_runners_and_their_environments_in_one_process() -> None:
+    small = _env()
+    with _config(small).env_runners(num_env_runners=0, num_envs_per_env_runner=3).build_algo() as algo:
+        group = algo.env_runner_group
+        assert group.foreach_env(lambda env: isinstance(env, small)) == [[True] * 3]
+        assert group.foreach_env_runner(lambda runner: runner.worker_index) == [0]
+        assert group.foreach_env_runner(lambda runner: runner.worker_index, local_env_runner=False) == []
+        assert group.local_worker() is group.local_env_runner
+    with _config("CartPole-v1").env_runners(num_env_runners=0).build_algo() as algo:
+        runner = algo.env_runner
+        assert runner.env.is_native
+        with pytest.raises(EnvError, match="gym_env_vectorize_mode='sync'"):
+            runner.foreach_env(id)
 
 
 def test_a_registered_model_is_known_to_the_runners(runtime: Any) -> None:
