@@ -174,6 +174,17 @@ def test_ten_thousand_trials_cost_little_per_report():
     reporter.close()
 
 
+def test_elements_of_lists_are_shown_with_the_name_of_the_list():
+    reporter = cli(metric="loss", mode="min")
+    reporter.setup(start_time=time.time())
+    params = {"lr": 0.1, "model/layers/0": 20, "model/layers/1": 40}
+    reporter.report([make_trial(0, "TERMINATED", params, loss=0.5, training_iteration=1)], True)
+    text = output(reporter)
+    (title,) = [line for line in text.splitlines() if line.startswith("trial ")]
+    assert title.split()[3:7] == ["lr", "layers/0", "layers/1", "loss"]
+    assert "with lr=0.1, layers/0=20, layers/1=40" in text
+
+
 # In a file or a pipe.
 
 

@@ -82,7 +82,7 @@ def _search_space_in(value: Any, path: str) -> str | None:
 def _module_problems(config: AlgorithmConfig) -> list[str]:
     spec = config.__dict__["_rl_module_spec"]
     given = config.__dict__["_model_config"]
-    is_custom = getattr(spec, "module_class", None) is not None
+    is_custom = isinstance(spec, type) or getattr(spec, "module_class", None) is not None
     if is_custom and config.model_config["custom_model"] is not None:
         ways = "rl_module(rl_module_spec=...) or training(model={'custom_model': ...})"
         return [f"`model['custom_model']` and `rl_module_spec` both name a network; give one of them: {ways}."]

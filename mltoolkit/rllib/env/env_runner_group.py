@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mltoolkit
@@ -153,13 +153,47 @@ class EnvRunnerGroup:
         )
         return [results[index] for index in sorted(results)]
 
-    def foreach_env_runner(self, func: Callable[[Any], Any], timeout_seconds: float | None = None) -> list[Any]:
-        """What `func` gives for each runner, called in its process."""
+    def foreach_env_runner(
+        self,
+        func: Callable[[Any], Any],
+        timeout_seconds: float | None = None,
+        *,
+        local_env_runner: bool = True,
+        remote_worker_ids: Sequence[int] | None = None,
+    ) -> list[Any]:
+        """What `func` gives for each runner, called in its process, in the order of their indices.
+
+        Parameters
+        ----------
+        func : callable
+            Of the runner.
+        timeout_seconds : float, optional
+            By default ``config.sample_timeout_s``.
+        local_env_runner : bool, default=True
+            Whether the runner of this process, where there is one, is among them.
+        remote_worker_ids : sequence of int, optional
+            Indices of the actors to call; by default all.
+        """
         if self.local_env_runner is not None:
-            return [func(self.local_env_runner)]
+            return [func(self.local_env_runner)] if local_env_runner else []
+        chosen = self.indices if remote_worker_ids is None else [i for i in self.indices if i in remote_worker_ids]
+        if not chosen:
+            return []
         timeout_s = self._config.sample_timeout_s if timeout_seconds is None else timeout_seconds
-        results = self._call_all("apply", arguments=lambda _: ((func,), {}), timeout_s=timeout_s)
+        results = self._call_all("apply", arguments=lambda _: ((func,), {}), timeout_s=timeout_s, indices=chosen)
         return [results[index] for index in sorted(results)]
+
+    def foreach_env(self, func: Callable[[Any], Any]) -> list[list[Any]]:
+        """What `func` gives for each environment of each runner; see :meth:`SingleAgentEnvRunner.foreach_env`."""
+        return self.foreach_env_runner(lambda runner: runner.foreach_env(func))
+
+    # Older names
+
+    foreach_worker = foreach_env_runner
+
+    def local_worker(self) -> SingleAgentEnvRunner | None:
+        """The older way to ask for `local_env_runner`."""
+        return self.local_env_runner
 
     def get_states(self) -> dict[int, dict[str, Any]]:
         """Where each runner's environments and generators are."""

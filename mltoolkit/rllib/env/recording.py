@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,42 +103,57 @@ def record_episode(
     if is_mp4:
         require("imageio_ffmpeg", purpose="Recording episodes as MP4", extra="video")
 
-    source = resolve_env(env)
-    raw, limit = _make_renderable(source, EnvContext(env_config))
-    vector = SerialVectorEnv(
-        lambda _: (raw, limit), 1, name=source.name, horizon=horizon, try_out=False, first=(raw, limit)
-    )
-    try:
-        observations = vector.reset(seed)
-        frame = _frame(vector.envs[0], source.name)
-        fps = float(fps or (getattr(raw, "metadata", None) or {}).get("render_fps") or _DEFAULT_FPS)
-        shape: Callable[[Any], Any] = _even if is_mp4 else np.asarray
-        options: dict[str, Any] = {"duration": 1000.0 / min(fps, _MAX_GIF_FPS), "loop": 0}
-        if is_mp4:
-            options = {"fps": fps, "macro_block_size": 2}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Beside its place, so that it gets there in one move; with its suffix, which names the format.
-        unfinished = path.with_name(f".{path.stem}.{os.getpid()}.unfinished{path.suffix.lower()}")
+    with _no_screen_needed():
+        source = resolve_env(env)
+        raw, limit = _make_renderable(source, EnvContext(env_config))
+        vector = SerialVectorEnv(
+            lambda _: (raw, limit), 1, name=source.name, horizon=horizon, try_out=False, first=(raw, limit)
+        )
         try:
-            episode_return, num_steps = 0.0, 0
-            with imageio.get_writer(unfinished, **options) as writer:
-                writer.append_data(shape(frame))
-                while num_steps < max_steps:
-                    observation = observations[0]
-                    action = act(observation.copy() if isinstance(observation, np.ndarray) else observation)
-                    observations, rewards, terminateds, truncateds = vector.step([action])
-                    vector.check_pending()
-                    num_steps += 1
-                    episode_return += float(rewards[0])
-                    writer.append_data(shape(_frame(vector.envs[0], source.name)))
-                    if terminateds[0] or truncateds[0]:
-                        break
-            os.replace(unfinished, path)
+            observations = vector.reset(seed)
+            frame = _frame(vector.envs[0], source.name)
+            fps = float(fps or (getattr(raw, "metadata", None) or {}).get("render_fps") or _DEFAULT_FPS)
+            shape: Callable[[Any], Any] = _even if is_mp4 else np.asarray
+            options: dict[str, Any] = {"duration": 1000.0 / min(fps, _MAX_GIF_FPS), "loop": 0}
+            if is_mp4:
+                options = {"fps": fps, "macro_block_size": 2}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Beside its place, so that it gets there in one move; with its suffix, which names the format.
+            unfinished = path.with_name(f".{path.stem}.{os.getpid()}.unfinished{path.suffix.lower()}")
+            try:
+                episode_return, num_steps = 0.0, 0
+                with imageio.get_writer(unfinished, **options) as writer:
+                    writer.append_data(shape(frame))
+                    while num_steps < max_steps:
+                        observation = observations[0]
+                        action = act(observation.copy() if isinstance(observation, np.ndarray) else observation)
+                        observations, rewards, terminateds, truncateds = vector.step([action])
+                        vector.check_pending()
+                        num_steps += 1
+                        episode_return += float(rewards[0])
+                        writer.append_data(shape(_frame(vector.envs[0], source.name)))
+                        if terminateds[0] or truncateds[0]:
+                            break
+                os.replace(unfinished, path)
+            finally:
+                unfinished.unlink(missing_ok=True)
         finally:
-            unfinished.unlink(missing_ok=True)
-    finally:
-        vector.close()
+            vector.close()
     return RecordedEpisode(path, episode_return, num_steps, num_steps + 1)
+
+
+@contextlib.contextmanager
+def _no_screen_needed() -> Iterator[None]:
+    """Pictures are drawn in memory, but SDL, behind pygame, looks for a screen first and complains where there is none."""
+    named = any(os.environ.get(name) for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"))
+    if named or sys.platform != "linux":
+        yield
+        return
+    os.environ["SDL_VIDEODRIVER"] = "dummy"
+    try:
+        yield
+    finally:
+        os.environ.pop("SDL_VIDEODRIVER", None)
 
 
 def _make_renderable(source: EnvSource, context: EnvContext) -> tuple[Any, int | None]:

@@ -119,6 +119,21 @@ class SingleAgentEnvRunner:
         """What `function` gives for this runner."""
         return function(self)
 
+    def foreach_env(self, function: Any) -> list[Any]:
+        """What `function` gives for each environment of the runner, without the wrappers that only check and count.
+
+        Raises
+        ------
+        EnvError
+            If the environments are stepped all at once and do not exist one by one.
+        """
+        if not self.env.envs:
+            raise EnvError(
+                "These environments are stepped as one and cannot be visited one by one; "
+                "env_runners(gym_env_vectorize_mode='sync') makes single ones."
+            )
+        return [function(env) for env in self.env.envs]
+
     def reset(self) -> None:
         """Begin new episodes in all environments."""
         observations = self.env.reset(self._env_seed)

@@ -193,8 +193,23 @@ def _named(columns: Sequence[str] | Mapping[str, str] | None) -> dict[str, str]:
 
 def _short_names(names: list[str]) -> dict[str, str]:
     """The last part of nested names where that tells them apart: ``model/lr`` is ``lr``."""
-    last = [name.rpartition("/")[2] for name in names]
+    last = [last_part(name) for name in names]
     return {name: short if last.count(short) == 1 else name for name, short in zip(names, last, strict=True)}
+
+
+def last_part(name: str) -> str:
+    """The part of a nested name that says what it is: ``model/lr`` is ``lr``, ``model/layers/0`` is ``layers/0``.
+
+    Examples
+    --------
+    >>> last_part("model/layers/0")
+    'layers/0'
+    """
+    parts = name.split("/")
+    start = len(parts) - 1
+    while start and parts[start].isdigit():
+        start -= 1
+    return "/".join(parts[start:])
 
 
 def _is_number(cell: str) -> bool:

@@ -146,5 +146,12 @@ def test_custom_modules_take_any_settings():
     assert "both name a network" in said_of(config)
 
 
+def test_the_class_of_a_custom_module_is_enough():
+    config = PPOConfig().rl_module(rl_module_spec=type("Module", (), {}), model_config={"my_width": 3})
+    config.validate()
+    config.training(model={"custom_model": "mine"})
+    assert "both name a network" in said_of(config)
+
+
 def test_validation_can_be_switched_off():
     PPOConfig().training(gamma=2).experimental(_validate_config=False).validate()

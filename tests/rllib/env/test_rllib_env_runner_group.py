@@ -106,7 +106,10 @@ def test_what_visits_runners_and_their_environments_in_one_process() -> None:
         assert group.foreach_env_runner(lambda runner: runner.worker_index) == [0]
         assert group.foreach_env_runner(lambda runner: runner.worker_index, local_env_runner=False) == []
         assert group.local_worker() is group.local_env_runner
-    with _config("CartPole-v1").env_runners(num_env_runners=0).build_algo() as algo:
+    from mltoolkit.rllib.env.errors import EnvError
+
+    native = _config("CartPole-v1").env_runners(num_env_runners=0, gym_env_vectorize_mode="vector_entry_point")
+    with native.build_algo() as algo:
         runner = algo.env_runner
         assert runner.env.is_native
         with pytest.raises(EnvError, match="gym_env_vectorize_mode='sync'"):

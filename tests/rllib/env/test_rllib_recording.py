@@ -1,6 +1,7 @@
 """Films of episodes."""
 
 import gc
+import os
 import sys
 
 import numpy as np
@@ -70,6 +71,27 @@ def test_an_environment_of_gymnasium(tmp_path):
     )
     assert recorded.num_steps == 3 and len({tuple(obs) for obs in seen}) == 3
     assert imageio.mimread(recorded.path)[0].shape[:2] == (400, 600)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a screen")
+@pytest.mark.parametrize(
+    ("screen", "driver"), [({}, "dummy"), ({"DISPLAY": ":0"}, None), ({"SDL_VIDEODRIVER": "x11"}, "x11")]
+)
+def test_a_film_needs_no_screen(tmp_path, monkeypatch, screen, driver):
+    for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in screen.items():
+        monkeypatch.setenv(name, value)
+    before, seen = dict(os.environ), set()
+
+    class Looking(Painter):
+        def render(self):
+            seen.add(os.environ.get("SDL_VIDEODRIVER"))
+            return super().render()
+
+    record_episode(Looking, always(0), tmp_path / "a.gif", max_steps=2)
+    assert seen == {driver}
+    assert dict(os.environ) == before
 
 
 def test_the_film_takes_the_place_of_the_last_one_when_complete(tmp_path):
