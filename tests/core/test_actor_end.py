@@ -58,7 +58,7 @@ def test_kill_twice_and_kill_of_the_dead_are_harmless():
     ray.kill(worker)
 
 
-@pytest.mark.parametrize("foreign", [1, "worker", None, Worker], ids=str)
+@pytest.mark.parametrize("foreign", [1, "worker", None, Worker], ids=["int", "str", "None", "class"])
 def test_kill_of_something_else_is_a_value_error(foreign):
     with pytest.raises((ValueError, TypeError)):
         ray.kill(foreign)

@@ -92,7 +92,7 @@ def test_put_of_a_ref_is_a_type_error():
         ray.put(ray.put(1))
 
 
-@pytest.mark.parametrize("foreign", [1, "text", None, object(), {"a": 1}], ids=repr)
+@pytest.mark.parametrize("foreign", [1, "text", None, object(), {"a": 1}], ids=["int", "str", "None", "object", "dict"])
 def test_get_of_something_else_is_a_type_error(foreign):
     with pytest.raises(TypeError, match="ObjectRef"):
         ray.get(foreign)
