@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,8 +15,16 @@ import pytest
 
 sys.path[:0] = [p for p in [str(Path(__file__).resolve().parent)] if p not in sys.path]
 
+# Tests start hundreds of interpreters, and each would compile anew what it imports of ours.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# Where a shell starts a run in the background, Ctrl-C is ignored, and every program that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Folders of our own, set before anything imports mltoolkit: what a session leaves can then be told from what other
-# programs on the host keep. The paths stay short, since sockets live in them.
+# programs on the host keep. The paths stay short, since sockets live in them. With pytest-xdist each process has its own,
+# the one that runs no test included.
 _SHM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 _FOLDERS = {
     "MLTOOLKIT_TMPDIR": tempfile.mkdtemp(prefix="mlt-"),
@@ -36,6 +45,12 @@ import mltoolkit as ray  # noqa: E402
 SHARED_CPUS = 4
 
 
+def pytest_unconfigure() -> None:
+    """Remove the folders of this process, also where no test ran."""
+    for folder in (*_FOLDERS.values(), _RESULTS):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left_behind() -> Iterator[None]:
     """After the last test: no child process, socket, temporary file or shared-memory segment."""
@@ -50,9 +65,6 @@ def nothing_is_left_behind() -> Iterator[None]:
     except AssertionError as error:
         families = [(p.pid, p.cmdline()) for p in helpers.family() if p.pid not in before]
         raise AssertionError(f"left behind: {families} {helpers.leftovers(*_FOLDERS.values())}") from error
-    finally:
-        for folder in (*_FOLDERS.values(), _RESULTS):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
