@@ -77,11 +77,21 @@ def test_wrong_use_shows_the_usage(words):
         (("quickstart", "--csv", "no-such-file.csv"), "cannot read the data"),
     ],
 )
-def test_mistakes_are_one_line(words, message, run_dir):
-    out = mltk(*words, code=1)
-    assert message in out
-    assert len(out.splitlines()) == 1
+def test_mistakes_are_one_line(words, message, run_dir, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_ANSWER_TIMEOUT_S", 0.2)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 1
+    out, err = capsys.readouterr()
+    assert message in err
+    assert len((out + err).splitlines()) == 1
     assert not list(run_dir.glob("*")) if run_dir.exists() else True
+
+
+def test_a_mistake_ends_the_command(run_dir):
+    out = mltk("status", code=1)
+    assert "no cluster was started here" in out
+    assert len(out.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
