@@ -22,7 +22,9 @@ class Cluster:
             env["PYTHONPATH"] = os.pathsep.join([str(scheduler_path), script_env()["PYTHONPATH"]])
         self.scheduler = self._start(["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"], env)
         self.address = self._told(self.scheduler, r"Scheduler at:\s+(tcp://\S+)")
-        self.workers = [self.add_worker() for _ in range(workers)]
+        self.workers = [self._launch_worker() for _ in range(workers)]  # all at once: they take their time to start
+        for process in self.workers:
+            self._await_worker(process)
 
     def _start(self, words, env=None):
         # Output goes to a file: a pipe nobody reads would stop the process when it is full.
@@ -47,12 +49,18 @@ class Cluster:
             return log.read()
 
     def add_worker(self, *extra):
+        process = self._launch_worker(*extra)
+        self._await_worker(process)
+        return process
+
+    def _launch_worker(self, *extra):
         quiet = ["--host", "127.0.0.1", "--no-dashboard", "--no-nanny"]
         size = ["--nthreads", str(self.nthreads), "--local-directory", str(self.folder)]
-        process = self._start(["worker", self.address, *quiet, *size, *extra])
+        return self._start(["worker", self.address, *quiet, *size, *extra])
+
+    def _await_worker(self, process):
         process.address = self._told(process, r"Start worker at:\s+(tcp://\S+)")
         self._told(process, r"(Registered to)")
-        return process
 
     def close(self):
         for process in self.processes[::-1]:

@@ -195,7 +195,7 @@ def test_driver_that_holds_the_gil_loses_nothing(tmp_path):
         a = A.remote()
         ray.get(a.work.remote(0))
         refs = [a.work.remote(i) for i in range(200)] + [f.remote(i) for i in range(50)]
-        ctypes.PyDLL(None).usleep(6_000_000)
+        ctypes.PyDLL(None).usleep(3_000_000)
         assert ray.get(refs, timeout=30) == [*range(200), *range(50)]
         print(ray.get(f.remote("alive"), timeout=20))
         """,
