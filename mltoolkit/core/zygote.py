@@ -195,7 +195,7 @@ class Zygote:
             return
         refused = self.settings.setdefault("refused", [])
         for name in modules:
-            if name in sys.modules or name in refused:
+            if name in sys.modules or name in refused or _root(name) in refused:
                 continue
             try:
                 importlib.import_module(name)
@@ -205,13 +205,16 @@ class Zygote:
             if name not in self.settings["modules"]:
                 self.settings["modules"].append(name)
             if thread_count() > 1:
-                refused.append(name)
+                # The whole package: its other modules would start the thread as well, and each would cost a start of its own.
+                refused.append(_root(name))
                 self._replace_itself()
 
     def _replace_itself(self, request: tuple[bytes, dict[str, Any], list[int]] | None = None) -> None:
         """Start over in the same process without the modules that start threads; children, socket and `request` stay."""
         refused = self.settings.setdefault("refused", [])
-        modules = [name for name in self.settings.get("modules", []) if name not in refused]
+        modules = [
+            name for name in self.settings.get("modules", []) if name not in refused and _root(name) not in refused
+        ]
         state: dict[str, Any] = {**self.settings, "modules": modules, "children": self.children, "request": request}
         fd = self.control.fileno()
         os.set_inheritable(fd, True)
@@ -294,12 +297,32 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
+# Threads that a fork does no harm to, by the names that they give themselves. jemalloc's, which comes with pyarrow and so
+# with pandas, gives memory back; jemalloc's own handlers of `fork` hold it meanwhile and start it again in the child.
+_FORK_SAFE_THREADS = frozenset({"jemalloc_bg_thd"})
+
+
 def thread_count() -> int:
-    """Return the number of operating-system threads of this process; 1 where it cannot be counted."""
+    """Return the number of threads of this process that a fork could leave locks behind of; 1 where it cannot be counted."""
     try:
-        return len(os.listdir("/proc/self/task"))
+        threads = os.listdir("/proc/self/task")
+        if len(threads) == 1:
+            return 1
+        return sum(_thread_name(thread) not in _FORK_SAFE_THREADS for thread in threads)
     except OSError:
         return 1
+
+
+def _thread_name(thread: str) -> str:
+    try:
+        with open(f"/proc/self/task/{thread}/comm") as stream:
+            return stream.read().strip()
+    except OSError:  # it has ended
+        return ""
+
+
+def _root(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _child_pids() -> list[int]:

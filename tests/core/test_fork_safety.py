@@ -263,3 +263,28 @@ def test_what_the_fork_server_imports_can_be_narrowed_down(monkeypatch, wanted, 
         monkeypatch.setenv("MLTOOLKIT_PRELOAD", wanted)
     roots = {name.partition(".")[0] for name in preloadable_modules()}
     assert roots & {"numpy", "cloudpickle"} == expected
+
+
+@needs_mltoolkit
+def test_the_memory_thread_of_pyarrow_does_not_keep_executors_from_being_warm(tmp_path):
+    pytest.importorskip("pyarrow")
+    done = run_script(
+        """
+        import sys
+        import pandas, pyarrow
+        import mltoolkit as ray
+
+        ray.init(num_cpus=1)
+
+        @ray.remote
+        def warm():
+            loaded = {"pandas", "pyarrow"} <= set(sys.modules)
+            import pandas, pyarrow
+            return loaded, pandas.DataFrame({"a": pyarrow.array(range(10_000))}).a.sum()
+
+        print(ray.get(warm.remote()))
+        """,
+        tmp_path,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["(True,", "49995000)"] or "(True, np.int64(49995000))" in done.stdout
