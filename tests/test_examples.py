@@ -61,6 +61,47 @@ EXPECTED = {
         r"restored: 8 of 8 trials have finished, 0 failed",
         r"[4-8] had been through before, 0 of their steps were taken again",
     ],
+    "rllib_cartpole": [
+        r"iteration +steps +mean return",
+        r"solved in \d+\.\d s",
+        r"likeliest actions: (4[5-9]|500)",
+        r"by hand: \d+",
+    ],
+    "rllib_cartpole_classic": [r"20,\d{3} steps in", r"one more iteration: mean (\d+\.\d{4})\n", r"the same: True"],
+    "rllib_custom_env": [
+        r"iteration 1: return  -\d",
+        r"iteration 6: return   0\.",
+        r"the best there is: 0\.30",
+        r"at each place: >{8}\n",
+    ],
+    "rllib_pendulum": [
+        r"8,192 steps,.*mean return -1\d{3}",
+        r"without exploration: -\d{3}\.",
+        r"torque at 197 degrees: ",
+    ],
+    "rllib_tune_layers": [
+        r"4/4 trials in .*4 TERMINATED",
+        r"hidden layers",
+        r"16 and 64",
+        r"fewest steps with \[(16|64), (16|64)\]",
+        r"over ten episodes",
+    ],
+    "rllib_serve": [
+        r"saved checkpoint_0000\d\d",
+        r"10 episodes: \d+.*filmed episode\.gif, \d\d+ kB",
+        r"several: \{'ada': 1, 'bob': 0\}",
+        r"torch alone: \[1, 0\]",
+    ],
+    "rllib_custom_model": [
+        r"TorchModelV2:\n.*leans by .*penalty \d",
+        r"solved: False",
+        r"RLModule:\n.*after 12,\d{3} steps: return +[3-9]\d",
+    ],
+    "rllib_env_runners": [
+        r"0 runners: .* steps/s",
+        r"2 runners: .* steps/s",
+        r"killed: 2 at work, 1 restarted, 1,6\d\d steps",
+    ],
 }
 
 # Packages that an example is about; without them it cannot run.
@@ -70,6 +111,14 @@ NEEDS = {
     "tune_xgboost_asha": ["sklearn", "xgboost"],
     "tune_pbt": ["pandas"],
     "tune_optuna": ["optuna", "sklearn"],
+    "rllib_cartpole": ["gymnasium", "torch"],
+    "rllib_cartpole_classic": ["gymnasium", "torch"],
+    "rllib_custom_env": ["gymnasium", "torch"],
+    "rllib_pendulum": ["gymnasium", "torch"],
+    "rllib_tune_layers": ["gymnasium", "pandas", "torch"],
+    "rllib_serve": ["gymnasium", "imageio", "pygame", "torch"],
+    "rllib_custom_model": ["gymnasium", "torch"],
+    "rllib_env_runners": ["gymnasium", "torch"],
 }
 
 pytestmark = pytest.mark.skipif(not EXAMPLES, reason="a distribution without examples/")
