@@ -267,3 +267,12 @@ def test_samples_that_are_not_finite_are_named(column, words):
     one[column][0, 0] = math.nan
     with pytest.raises(ValueError, match=words):
         built.update([one])
+
+
+def test_advantages_stay_as_they_are_where_they_are_not_to_be_normalised():
+    module = ppo_module()
+    raw = learner(module, ppo_config(normalize_advantages=False))
+    one = fragment(module)
+    given = raw._add_targets([dict(one)])[0]["advantages"]
+    batch = raw._make_batch([one])
+    assert (batch.columns["advantages"][batch.rows] == given[one["loss_mask"]]).all()

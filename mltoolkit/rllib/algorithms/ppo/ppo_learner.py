@@ -95,7 +95,9 @@ class PPOLearner(Learner):
         return fragments
 
     def _finish_batch(self, batch: TrainBatch) -> TrainBatch:
-        """Standardise the advantages over the whole batch."""
+        """Standardise the advantages over the whole batch, unless ``normalize_advantages`` is off."""
+        if not self.config.normalize_advantages:
+            return batch
         return standardized(batch, Columns.ADVANTAGES, self.collective)
 
     @abc.abstractmethod

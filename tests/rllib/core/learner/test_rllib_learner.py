@@ -464,7 +464,7 @@ def test_a_gpu_that_is_not_there_is_an_error():
     if torch.cuda.is_available():
         assert learner_device(ppo_config().learners(num_gpus_per_learner=1)).type == "cuda"
         return
-    with pytest.raises(RuntimeError, match="`num_gpus` is 1, but torch finds no GPU"):
+    with pytest.raises(RuntimeError, match="`num_gpus_per_learner` is 1, but torch finds no GPU"):
         learner_device(ppo_config().learners(num_gpus_per_learner=1))
     with pytest.raises(RuntimeError, match="`num_gpus_per_learner` is 1, but"):
         learner_device(ppo_config().learners(num_learners=1, num_gpus_per_learner=1))
@@ -483,3 +483,11 @@ def test_errors_of_learners_travel():
         "so it goes",
     )
     assert str(error) == "`vf_loss` of 'default_policy' is not finite in the learner's update 4: so it goes"
+
+
+def test_the_batch_may_be_given_for_each_learner_alone_and_be_its_only_minibatch():
+    config = ppo_config(train_batch_size=None, train_batch_size_per_learner=32, minibatch_size=None)
+    built = learner(config=config)
+    result = built.update([fragment(built.module["default_policy"])])["default_policy"]
+    steps = int(fragment(built.module["default_policy"])["loss_mask"].sum())
+    assert result["module_train_batch_size_mean"] == steps

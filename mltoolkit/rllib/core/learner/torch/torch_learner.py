@@ -364,7 +364,7 @@ class TorchLearner(Learner):
         weights = [parameter for parameter in self._modules[DEFAULT_MODULE_ID].parameters() if parameter.ndim > 1]
         if any(weight.ndim > 2 for weight in weights):  # convolutions, which use each weight often
             return None
-        rows = self.config.minibatch_size or self.config.train_batch_size
+        rows = self.config.minibatch_size or self.config.train_batch_size_per_learner
         return 1 if sum(weight.numel() for weight in weights) * rows < _SINGLE_THREAD_WORK else None
 
     @contextmanager
@@ -499,7 +499,7 @@ def learner_device(config: Any) -> torch.device:
         If it has, and torch finds none.
     """
     remote = config.num_learners > 0
-    name = "num_gpus_per_learner" if remote else "num_gpus"
+    name = "num_gpus_per_learner" if remote or config.num_gpus_per_learner else "num_gpus"
     amount = config.num_gpus_per_learner or (0 if remote else config.num_gpus)
     if not amount:
         return torch.device("cpu")
