@@ -60,7 +60,8 @@ class EpisodeTracker:
         Parameters
         ----------
         counts : (N,) bool array, optional
-            Where False, an episode that ends is not counted.
+            Where False, nobody asked for the step: other environments are not yet through. Its episode is neither
+            counted nor shown to callbacks.
         """
         self._returns += rewards
         self._lengths += 1
@@ -68,7 +69,7 @@ class EpisodeTracker:
             self._returns[first] = 0
             self._lengths[first] = 0
         if self._follow:
-            self._show(observations, actions, rewards, terminateds, truncateds, first)
+            self._show(observations, actions, rewards, terminateds, truncateds, first, counts)
         if not done.any():
             return
         for i in np.flatnonzero(done if counts is None else done & counts):
@@ -120,9 +121,13 @@ class EpisodeTracker:
         terminateds: np.ndarray,
         truncateds: np.ndarray,
         first: np.ndarray,
+        counts: np.ndarray | None,
     ) -> None:
         infos = self._runner.env.last_infos
         for i in range(self._runner.num_envs):
+            if counts is not None and not counts[i]:
+                self._running[i] = SingleAgentEpisode()  # from here on, should anybody ask for the rest of it
+                continue
             if first[i]:
                 self._running[i] = self._begin(i, observations)
                 continue

@@ -212,11 +212,12 @@ class SingleAgentEnvRunner:
             steps.terminateds[t] = terminateds
             steps.truncateds[t] = truncateds
             steps.mask[t] = live
-            self._episodes.step(observations, for_env, raw, terminateds, truncateds, first, done)
-            finished |= done & live if taken >= num_env_steps else done & False
+            self._episodes.step(observations, for_env, raw, terminateds, truncateds, first, done, counts=~finished)
             obs = self._seen(observations, first, actions, raw) if tracks_actions else self._seen(observations, first)
             taken += n if live.all() else int(live.sum())
             t += 1
+            if complete_episodes and taken >= num_env_steps:
+                finished |= done | first  # at its end, or before the first step of another episode
         self._obs, self._first, self._done, self._policy_state = obs, first, done, policy_state
         fragment = steps.fragment(t, obs, first)
         env.check_pending()
@@ -290,10 +291,11 @@ class SingleAgentEnvRunner:
             actions, _, _, self._policy_state = policy(self._obs, self._policy_state, rng, explore)
             for_env = act(actions)
             observations, raw, terminateds, truncateds = env.step(for_env)
-            live = ~self._done & (quota > 0)
+            counts = quota > 0
+            live = ~self._done & counts
             self._first, self._done = self._done, terminateds | truncateds
             self._episodes.step(
-                observations, for_env, raw, terminateds, truncateds, self._first, self._done, counts=live
+                observations, for_env, raw, terminateds, truncateds, self._first, self._done, counts=counts
             )
             quota -= self._done & live
             self._obs = self._seen(observations, self._first, actions, raw)

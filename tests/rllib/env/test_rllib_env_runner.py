@@ -247,3 +247,50 @@ assert "torch" not in sys.modules
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=script_env(), timeout=60)
     assert out.returncode == 0, out.stderr
+
+
+def _growing_env() -> Any:
+    """Episodes of the second environment take ten steps, those of the others two."""
+    import gymnasium
+
+    class Growing(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(0.0, 1000.0, (1,), np.float32)
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def __init__(self, config: Any) -> None:
+            self.length = 10 if config.vector_index == 1 else 2
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            self.t = 0
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action: int) -> Any:
+            self.t += 1
+            return np.zeros(1, np.float32), 1.0, self.t == self.length, False, {}
+
+    return Growing
+
+
+@pytest.mark.parametrize("method", ["sample", "evaluate"])
+def test_episodes_that_nobody_asked_for_are_neither_counted_nor_shown(method: str) -> None:
+    from mltoolkit.rllib.callbacks.callbacks import RLlibCallback
+
+    class Watch(RLlibCallback):
+        def on_episode_end(self, *, episode: Any, metrics_logger: Any, **kwargs: Any) -> None:
+            metrics_logger.log_value("length", episode.length, reduce="item_series")
+
+    runner = _runner(_config(_growing_env(), num_envs=2).callbacks(Watch))
+    if method == "sample":
+        out = runner.sample(_state(1), num_env_steps=4, complete_episodes=True)
+        assert out["num_env_steps"] == out["fragment"]["loss_mask"].sum() == 12
+    else:
+        out = runner.evaluate(_state(1), num_episodes=2)
+    assert out["episodes"]["lengths"] == [value for _, value, _ in out["metrics"]] == [2, 10]
+    # What goes on from there without a reset is shown from there.
+    more = runner.evaluate(_state(1), num_episodes=2, reset=False)
+    assert len(more["episodes"]["lengths"]) == len(more["metrics"]) == 2
+
+
+def test_whole_episodes_end_where_the_batch_is_made_up() -> None:
+    out = _runner(_config(_counting_env(6), num_envs=1)).sample(_state(1), num_env_steps=6, complete_episodes=True)
+    assert out["num_env_steps"] == 6
