@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mltoolkit.rllib.algorithms._results import episode_metrics, runner_metrics
+from mltoolkit.rllib.algorithms._results import TOP_LEVEL, episode_metrics, fault_tolerance, runner_metrics
 from mltoolkit.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 if TYPE_CHECKING:
@@ -155,13 +155,14 @@ class Evaluator:
             "timed_out": any(part["timed_out"] for part in parts),
             **runner_metrics(self._metrics, parts),
         }
-        names = ("episode_reward_mean", "episode_reward_min", "episode_reward_max", "episode_len_mean")
         return {
             "env_runners": runners,
-            **{name: metrics[name] for name in (*names, "custom_metrics", "hist_stats")},
+            **{name: metrics[name] for name in TOP_LEVEL},
             "episodes_this_iter": len(returns),
             "timesteps_this_iter": steps,
-            "num_healthy_workers": self.group.num_healthy,
+            "num_env_steps_sampled_this_iter": steps,
+            "num_agent_steps_sampled_this_iter": steps,
+            **fault_tolerance(self.group),
         }
 
     def _record(self, path: Any, explore: bool, max_steps: int | None, fps: float | None) -> str:

@@ -9,8 +9,17 @@ from typing import Any
 import numpy as np
 
 from mltoolkit.rllib.utils.metrics.metrics_logger import MetricsLogger
+from mltoolkit.tune.result import EPISODES_THIS_ITER, TIMESTEPS_THIS_ITER
 
-__all__ = ["EpisodeWindow", "episode_metrics", "learner_info"]
+__all__ = [
+    "TOP_LEVEL",
+    "EpisodeWindow",
+    "episode_metrics",
+    "fault_tolerance",
+    "learner_info",
+    "runner_metrics",
+    "train_result",
+]
 
 _NAN = float("nan")
 
@@ -21,7 +30,7 @@ class EpisodeWindow:
     Parameters
     ----------
     size : int
-        Episodes that a mean is taken over where an iteration ended fewer: ``metrics_num_episodes_for_smoothing``.
+        Newest episodes that means are taken over: ``metrics_num_episodes_for_smoothing``.
     keep_custom : bool, default=False
         Report custom metrics as lists, a value for each episode.
     """
@@ -118,6 +127,11 @@ def episode_metrics(
         "episode_len_mean": mean_length,
         "episode_len_min": shortest,
         "episode_len_max": longest,
+        "agent_episode_return_mean": {"default_agent": mean},
+        "module_episode_return_mean": {"default_policy": mean},
+        "policy_reward_mean": {"default_policy": mean},
+        "policy_reward_min": {"default_policy": low},
+        "policy_reward_max": {"default_policy": high},
         "custom_metrics": custom_metrics,
         "hist_stats": {
             "episode_reward": returns,
@@ -132,6 +146,111 @@ def runner_metrics(logger: MetricsLogger, samples: list[dict[str, Any]]) -> dict
     for sample in samples:
         logger.replay(sample["metrics"])
     return logger.reduce()
+
+
+# What the older stack also has at the top level of a result.
+TOP_LEVEL = (
+    "episode_reward_mean",
+    "episode_reward_min",
+    "episode_reward_max",
+    "episode_len_mean",
+    "policy_reward_mean",
+    "policy_reward_min",
+    "policy_reward_max",
+    "custom_metrics",
+    "hist_stats",
+)
+
+
+def fault_tolerance(group: Any) -> dict[str, int]:
+    """How many runners of a group are there, were replaced, and were lost for good."""
+    return {
+        "num_healthy_workers": group.num_healthy,
+        "num_remote_worker_restarts": group.num_restarts,
+        "num_env_runners_dropped_lifetime": group.num_dropped,
+    }
+
+
+def train_result(
+    window: EpisodeWindow,
+    learner_results: dict[str, Any],
+    *,
+    runner_metrics: dict[str, Any],
+    fault_tolerance: dict[str, int],
+    steps: int,
+    trained: int,
+    episodes: int,
+    num_faulty: int,
+    steps_sampled: int,
+    steps_trained: int,
+    timers: dict[str, float],
+    seconds: float,
+) -> dict[str, Any]:
+    """The result of one iteration.
+
+    Parameters
+    ----------
+    window : EpisodeWindow
+    learner_results : dict
+        By module.
+    runner_metrics : dict
+        What callbacks logged in the runners.
+    fault_tolerance : dict
+    steps, trained, episodes, num_faulty : int
+        Environment steps sampled and learnt from, and episodes ended and given up, in this iteration.
+    steps_sampled, steps_trained : int
+        Over the algorithm's lifetime.
+    timers : dict of str to float
+        Seconds that parts took.
+    seconds : float
+        What the iteration took.
+    """
+    metrics, seconds = window.metrics(), max(seconds, 1e-9)
+    counters = {
+        "num_env_steps_sampled": steps_sampled,
+        "num_env_steps_trained": steps_trained,
+        "num_agent_steps_sampled": steps_sampled,
+        "num_agent_steps_trained": steps_trained,
+    }
+    runners = {
+        **metrics,
+        "num_episodes": episodes,
+        "episodes_this_iter": episodes,
+        "num_faulty_episodes": num_faulty,
+        "num_episodes_lifetime": window.num_episodes,
+        "num_env_steps_sampled": steps,
+        "num_env_steps_sampled_lifetime": steps_sampled,
+        "num_env_steps_sampled_per_second": steps / seconds,
+        **runner_metrics,
+    }
+    return {
+        "env_runners": runners,
+        "sampler_results": {**metrics, "episodes_this_iter": episodes, "num_faulty_episodes": num_faulty},
+        "learners": learner_results,
+        "info": {"learner": learner_info(learner_results), **counters},
+        "counters": counters,
+        **{name: metrics[name] for name in TOP_LEVEL},
+        **counters,
+        "num_env_steps_sampled_this_iter": steps,
+        "num_env_steps_trained_this_iter": trained,
+        "num_steps_trained_this_iter": trained,
+        "num_env_steps_sampled_throughput_per_sec": steps / seconds,
+        "num_env_steps_trained_throughput_per_sec": trained / seconds,
+        "num_env_steps_sampled_lifetime": steps_sampled,
+        "num_env_steps_trained_lifetime": steps_trained,
+        "num_agent_steps_sampled_lifetime": steps_sampled,
+        "fault_tolerance": fault_tolerance,
+        **fault_tolerance,
+        "timers": {
+            **timers,
+            "sample_time_ms": 1e3 * timers.get("env_runner_sampling_timer", _NAN),
+            "learn_time_ms": 1e3 * timers.get("learner_update_timer", _NAN),
+            "training_iteration_time_ms": 1e3 * seconds,
+        },
+        TIMESTEPS_THIS_ITER: steps,
+        EPISODES_THIS_ITER: episodes,
+        "agent_timesteps_total": steps_sampled,
+    }
 
 
 def learner_info(results: dict[str, Any]) -> dict[str, Any]:

@@ -14,12 +14,11 @@ import numpy as np
 from mltoolkit.rllib.algorithms import _checkpoints
 from mltoolkit.rllib.algorithms._checkpoints import CheckpointError, SavedCheckpoint
 from mltoolkit.rllib.algorithms._evaluation import Evaluator
-from mltoolkit.rllib.algorithms._results import EpisodeWindow, learner_info, runner_metrics
+from mltoolkit.rllib.algorithms._results import EpisodeWindow, fault_tolerance, train_result
 from mltoolkit.rllib.algorithms._serving import ActionServer
 from mltoolkit.rllib.callbacks.callbacks import CallbackCaller
 from mltoolkit.rllib.utils.metrics.metrics_logger import MetricsLogger
 from mltoolkit.tune import PlacementGroupFactory, Trainable
-from mltoolkit.tune.result import EPISODES_THIS_ITER, TIMESTEPS_THIS_ITER
 
 if TYPE_CHECKING:
     from mltoolkit.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -152,6 +151,7 @@ class Algorithm(Trainable):
         self._window = EpisodeWindow(config.metrics_num_episodes_for_smoothing, config.keep_per_episode_custom_metrics)
         self._steps_sampled = 0
         self._steps_trained = 0
+        self._num_faulty = 0
         self._timers: dict[str, float] = {}
         self._server: ActionServer | None = None
         self._result_log: Any = None
@@ -255,8 +255,8 @@ class Algorithm(Trainable):
         finally:
             if evaluation is not None:
                 evaluation.training_is_over()
-        steps = self._steps_sampled - steps_before
-        result = self._result(learner_results, steps, self._window.num_episodes - episodes_before, seconds)
+        steps, trained = self._steps_sampled - steps_before, self._steps_trained - trained_before
+        result = self._result(learner_results, steps, trained, self._window.num_episodes - episodes_before, seconds)
         if evaluation is not None:
             result["evaluation"] = evaluation.result()
         elif evaluates:
@@ -292,9 +292,9 @@ class Algorithm(Trainable):
         for sample in samples:
             self._window.add(sample["episodes"])
             self._steps_sampled += sample["num_env_steps"]
-        self._custom = runner_metrics(self._runner_metrics, samples)
+            self._num_faulty += sample["episodes"]["num_faulty"]
+            self._runner_metrics.replay(sample["metrics"])
         self._timers["env_runner_sampling_timer"] = time.perf_counter() - start
-        self._faulty = sum(sample["episodes"]["num_faulty"] for sample in samples)
         return samples
 
     def update(self, fragments: list[dict[str, Any]]) -> dict[str, Any]:
@@ -315,56 +315,28 @@ class Algorithm(Trainable):
         if config.rollout_fragment_length == "auto":
             # The first runners take what does not divide evenly.
             total, position = config.total_train_batch_size, self.env_runner_group.indices.index(index)
-            return total // runners + (position < total % runners)
+            return max(1, total // runners + (position < total % runners))
         fragment = config.get_rollout_fragment_length(index) * envs
         return fragment * max(1, -(-config.total_train_batch_size // (fragment * runners)))
 
-    def _result(self, learner_results: dict[str, Any], steps: int, episodes: int, seconds: float) -> dict[str, Any]:
-        sampled, metrics = self._steps_sampled, self._window.metrics()
-        healthy = self.env_runner_group.num_healthy
-        tolerance = {
-            "num_healthy_workers": healthy,
-            "num_remote_worker_restarts": self.env_runner_group.num_restarts,
-            "num_env_runners_dropped_lifetime": self.env_runner_group.num_dropped,
-        }
-        runners = {
-            **metrics,
-            "num_episodes": episodes,
-            "episodes_this_iter": episodes,
-            "num_faulty_episodes": self._faulty,
-            "num_episodes_lifetime": self._window.num_episodes,
-            "num_env_steps_sampled": steps,
-            "num_env_steps_sampled_lifetime": sampled,
-            "num_env_steps_sampled_per_second": steps / seconds if seconds else float("nan"),
-            **self._custom,
-        }
-        names = ("episode_reward_mean", "episode_reward_min", "episode_reward_max", "episode_len_mean")
-        result = {
-            "env_runners": runners,
-            "learners": learner_results,
-            "info": {
-                "learner": learner_info(learner_results),
-                "num_env_steps_sampled": sampled,
-                "num_env_steps_trained": self._steps_trained,
-                "num_agent_steps_sampled": sampled,
-                "num_agent_steps_trained": self._steps_trained,
-            },
-            **{name: metrics[name] for name in names},
-            "custom_metrics": metrics["custom_metrics"],
-            "hist_stats": metrics["hist_stats"],
-            "num_env_steps_sampled": sampled,
-            "num_env_steps_trained": self._steps_trained,
-            "num_env_steps_sampled_this_iter": steps,
-            "num_env_steps_sampled_lifetime": sampled,
-            "num_env_steps_trained_lifetime": self._steps_trained,
-            "num_agent_steps_sampled_lifetime": sampled,
-            "fault_tolerance": tolerance,
-            **tolerance,
-            "timers": dict(self._timers),
-            TIMESTEPS_THIS_ITER: steps,
-            EPISODES_THIS_ITER: episodes,
-            "agent_timesteps_total": sampled,
-        }
+    def _result(
+        self, learner_results: dict[str, Any], steps: int, trained: int, episodes: int, seconds: float
+    ) -> dict[str, Any]:
+        result = train_result(
+            self._window,
+            learner_results,
+            runner_metrics=self._runner_metrics.reduce(),
+            fault_tolerance=fault_tolerance(self.env_runner_group),
+            steps=steps,
+            trained=trained,
+            episodes=episodes,
+            num_faulty=self._num_faulty,
+            steps_sampled=self._steps_sampled,
+            steps_trained=self._steps_trained,
+            timers=self._timers,
+            seconds=seconds,
+        )
+        self._num_faulty = 0
         if self._context is None:
             # A sweep keeps the settings of a trial by itself, once.
             result["config"] = self.config.to_dict()
@@ -744,14 +716,7 @@ class Algorithm(Trainable):
             "kind": self._kind(),
             "state": {
                 "config": self.config.to_data(),
-                "progress": self._progress(),
-                "entropy": self._entropy,
-                "steps_sampled": self._steps_sampled,
-                "steps_trained": self._steps_trained,
-                "window": self._window.get_state(),
-                "metrics": self.metrics.get_state(),
-                "runner_metrics": self._runner_metrics.get_state(),
-                "pipeline": self.pipeline.get_state(),
+                **self._own_state(),
                 "runners": {str(index): state for index, state in self.env_runner_group.get_states().items()},
                 "evaluation": self._evaluator.get_state(),
             },
@@ -759,30 +724,46 @@ class Algorithm(Trainable):
             "learner_state": self.learner_group.get_state(),
         }
 
+    def _own_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps besides the learner's and the runners' states."""
+        return {
+            "progress": self._progress(),
+            "entropy": self._entropy,
+            "steps_sampled": self._steps_sampled,
+            "steps_trained": self._steps_trained,
+            "window": self._window.get_state(),
+            "metrics": self.metrics.get_state(),
+            "runner_metrics": self._runner_metrics.get_state(),
+            "pipeline": self.pipeline.get_state(),
+        }
+
+    def _set_own_state(self, state: dict[str, Any], learner_state: dict[str, Any]) -> None:
+        self.pipeline.set_state(state["pipeline"])
+        self.learner_group.set_state(learner_state)
+        self._window.set_state(state["window"])
+        self.metrics.set_state(state["metrics"])
+        self._runner_metrics.set_state(state["runner_metrics"])
+        self._steps_sampled, self._steps_trained = state["steps_sampled"], state["steps_trained"]
+        self._entropy = state["entropy"]
+        self._set_progress(state["progress"])
+        self._changed()
+        self._server = None
+
     def _take_up(self, content: dict[str, Any]) -> None:
         if content["algorithm"] != self._kind():
             raise CheckpointError(f"The checkpoint is one of {content['algorithm']}, not of {self._kind()}.")
         self._check_fits(content["module_state"])
-        state = content["state"]
+        state, learner_state = content["state"], content["learner_state"]
+        before, learner_before = self._own_state(), self.learner_group.get_state()
         try:
-            self.pipeline.set_state(state["pipeline"])
-            self.learner_group.set_state(content["learner_state"])
-            self.learner_group.set_weights(content["module_state"])
-            self._window.set_state(state["window"])
-            self.metrics.set_state(state["metrics"])
-            self._runner_metrics.set_state(state["runner_metrics"])
-            self._steps_sampled, self._steps_trained = state["steps_sampled"], state["steps_trained"]
-            self._entropy = state["entropy"]
-            self._set_progress(state["progress"])
-            self._changed()
-            self._server = None
+            self._set_own_state(state, {**learner_state, "rl_module": content["module_state"]})
             # The policy comes first: a runner's state of a recurrent one belongs to it.
-            runner_state = self.runner_state()
             self.env_runner_group.set_states(
-                {int(index): runner for index, runner in state["runners"].items()}, runner_state
+                {int(index): runner for index, runner in state["runners"].items()}, self.runner_state()
             )
             self._evaluator.set_state(state["evaluation"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            self._set_own_state(before, learner_before)
             raise CheckpointError(
                 f"The checkpoint does not fit this {self._kind()}: {error!r}. Was it made with other settings?"
             ) from error

@@ -327,3 +327,58 @@ def test_resources_for_a_trial_are_those_of_its_processes() -> None:
     )
     assert factory.bundles == [{"CPU": 1}, {"CPU": 0.5}, {"CPU": 0.5}, {"CPU": 0.5}]
     assert PPO.default_resource_request({"num_workers": 1, "num_cpus_per_worker": 0}).bundles == [{"CPU": 1}]
+
+
+def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+    from mltoolkit.rllib.algorithms._checkpoints import CheckpointError, read_checkpoint, write_checkpoint
+
+    results = []
+    for restores in (True, False):
+        with _config().build_algo() as algo:
+            algo.train()
+            if restores:
+                content = read_checkpoint(algo.save_to_path(tmp_path))
+                algo.train()
+                del content["state"]["entropy"]  # read after weights and filters
+                write_checkpoint(str(tmp_path), content.pop("algorithm"), **content)
+                with pytest.raises(CheckpointError, match="entropy"):
+                    algo.restore(tmp_path)
+            else:
+                algo.train()
+            results.append(_numbers(algo.train()))
+    assert results[0] == results[1]
+
+
+def test_metrics_of_all_samples_of_an_iteration_are_in_its_result() -> None:
+    from mltoolkit.rllib.algorithms.callbacks import DefaultCallbacks
+
+    class Ends(DefaultCallbacks):
+        def on_episode_end(self, *, metrics_logger: Any, **kwargs: Any) -> None:
+            metrics_logger.log_value("ends", 1, reduce="sum")
+
+    with _config().callbacks(Ends).reporting(min_sample_timesteps_per_iteration=600).build_algo() as algo:
+        for _ in range(2):
+            result = algo.train()
+            assert result["env_runners"]["ends"] == result["episodes_this_iter"]
+
+
+def test_a_training_step_need_not_sample() -> None:
+    from mltoolkit.rllib.algorithms.ppo import PPO
+
+    class Idle(PPO):
+        def training_step(self) -> Any:
+            return None
+
+    with Idle(_config()) as algo:
+        assert algo.train()["timesteps_total"] == 0
+
+
+def test_a_result_has_the_counts_of_older_releases() -> None:
+    with _config().build_algo() as algo:
+        result, evaluation = algo.train(), algo.evaluate(num_episodes=1)
+    assert result["sampler_results"]["episode_reward_mean"] == result["episode_reward_mean"]
+    assert result["policy_reward_mean"] == {"default_policy": result["episode_reward_mean"]}
+    assert result["counters"]["num_env_steps_sampled"] == result["num_agent_steps_sampled"] == result["timesteps_total"]
+    assert result["num_steps_trained_this_iter"] == result["num_env_steps_trained"]
+    assert result["timers"]["learn_time_ms"] == pytest.approx(1e3 * result["timers"]["learner_update_timer"])
+    assert evaluation["num_env_steps_sampled_this_iter"] == evaluation["env_runners"]["num_env_steps_sampled"]
