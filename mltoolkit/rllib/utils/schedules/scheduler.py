@@ -44,6 +44,7 @@ class Scheduler:
             self._schedule = PiecewiseSchedule(fixed_value_or_schedule)
         else:
             self._schedule = PiecewiseSchedule([(0, float(cast("float", fixed_value_or_schedule)))])
+        self._timestep = 0
         self._value = self._schedule.endpoints[0][1]
 
     @staticmethod
@@ -84,13 +85,14 @@ class Scheduler:
 
     def update(self, timestep: int) -> float:
         """Move to `timestep`, in environment steps, and return the value there."""
+        self._timestep = timestep
         self._value = self._schedule.value(timestep)
         return self._value
 
-    def get_state(self) -> dict[str, float]:
-        """The current value."""
-        return {"value": self._value}
+    def get_state(self) -> dict[str, int]:
+        """The timestep of the last :meth:`update`. The value there is the setting's, which may be another by then."""
+        return {"timestep": self._timestep}
 
-    def set_state(self, state: dict[str, float]) -> None:
-        """Take up what :meth:`get_state` gave."""
-        self._value = float(state["value"])
+    def set_state(self, state: dict[str, int]) -> None:
+        """Move to where :meth:`get_state` was called."""
+        self.update(int(state["timestep"]))

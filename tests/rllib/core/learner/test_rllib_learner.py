@@ -491,3 +491,16 @@ def test_the_batch_may_be_given_for_each_learner_alone_and_be_its_only_minibatch
     result = built.update([fragment(built.module["default_policy"])])["default_policy"]
     steps = int(fragment(built.module["default_policy"])["loss_mask"].sum())
     assert result["module_train_batch_size_mean"] == steps
+
+
+def test_settings_that_are_given_anew_hold_from_the_first_update_after_a_state_was_taken_up():
+    course = [[0, 0.2], [100, 0.0]]
+    one = learner(config=ppo_config(lr=0.1, entropy_coeff=course))
+    one.update([fragment(one.module["default_policy"])], timesteps={"num_env_steps_sampled_lifetime": 50})
+    same = learner(config=ppo_config(lr=0.1, entropy_coeff=course))
+    other = learner(config=ppo_config(lr=0.3, entropy_coeff=0.7))
+    for built, lr, entropy in ((same, 0.1, 0.1), (other, 0.3, 0.7)):
+        built.set_state(one.get_state())
+        assert built.get_optimizer().lr == lr
+        scheduler = built.entropy_coeff_schedulers_per_module["default_policy"]
+        assert scheduler.get_current_value() == pytest.approx(entropy)

@@ -481,9 +481,12 @@ class TorchLearner(Learner):
         for module_id, name in own:
             each, saved = self._optimizers[module_id][name], state[module_id][name]
             load_optimizer_state(each.optimizer, saved["state"], self._device)
-            _set_lr(each.optimizer, float(saved["lr"]))
+            lr = float(saved["lr"])
             if each.schedule is not None and saved["schedule"] is not None:
+                # The rate may have been set anew since: by `from_checkpoint(..., lr=...)`, or by a sweep.
                 each.schedule.set_state(saved["schedule"])
+                lr = each.schedule.get_current_value()
+            _set_lr(each.optimizer, lr)
 
 
 # Multiplications of a forward pass below which one thread is as fast as several.
