@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from mltoolkit.core import modules, zygote
 from mltoolkit.core.channel import RECV_BYTES, FrameReader, Message, NonBlockingSender
 from mltoolkit.core.deaths import Death, count_oom_kills
+from mltoolkit.core.driver_fork import ForkedServer
 from mltoolkit.core.reactor import Reactor
 
 logger = logging.getLogger(__name__)
@@ -88,9 +89,18 @@ class Node:
         What the fork server removes when the session ends, however it ends.
     start_method : {"fork", "spawn"}
         How executors start.
+    forked : ForkedServer, optional
+        A fork server that waits for its settings; by default a fresh interpreter becomes one.
     """
 
-    def __init__(self, reactor: Reactor, listener: NodeListener, directories: list[str], start_method: str) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        listener: NodeListener,
+        directories: list[str],
+        start_method: str,
+        forked: ForkedServer | None = None,
+    ) -> None:
         self.reactor = reactor
         self.listener = listener
         self._raw = getattr(listener, "raw", False)
@@ -98,7 +108,8 @@ class Node:
         self.start_method = start_method
         self.executors: dict[bytes, ExecutorProcess] = {}
         self._lock = threading.RLock()
-        self._zygote: subprocess.Popen[bytes] | None = None
+        self._zygote: subprocess.Popen[bytes] | ForkedServer | None = None
+        self._forked = forked
         self._control: socket.socket | None = None
         self._preloaded: set[str] = set()
         self._seen_modules = 0
@@ -110,11 +121,22 @@ class Node:
     # ---- the fork server ---------------------------------------------------------------------------------------------
 
     def _launch_zygote(self) -> None:
-        ours, theirs = socket.socketpair()
         names = modules.preloadable_modules() if self.start_method == "fork" else []
         self._preloaded = set(names)
         self._seen_modules = modules.count()
         settings = {"modules": names, "directories": self.directories, "start_method": self.start_method}
+        forked, self._forked = self._forked, None
+        if forked is not None:
+            self._zygote, ours = forked, forked.control
+            zygote.send_message(ours, settings)
+        else:
+            ours = self._launch_fresh(settings)
+        self._control = ours
+        self.reactor.call_soon(lambda: self.reactor.add_reader(ours.fileno(), lambda: self._on_control(ours)))
+
+    def _launch_fresh(self, settings: dict[str, Any]) -> socket.socket:
+        """Start an interpreter as the fork server; return the connection to it."""
+        ours, theirs = socket.socketpair()
         with tempfile.TemporaryFile() as stream:
             stream.write(pickle.dumps(settings, 5))
             stream.seek(0)
@@ -131,8 +153,7 @@ class Node:
                 start_new_session=True,
             )
         theirs.close()
-        self._control = ours
-        self.reactor.call_soon(lambda: self.reactor.add_reader(ours.fileno(), lambda: self._on_control(ours)))
+        return ours
 
     @property
     def zygote_pid(self) -> int | None:

@@ -14,6 +14,9 @@ from typing import Any
 from mltoolkit.core.submission import Submission
 from mltoolkit.core.zygote import THREAD_VARIABLES
 
+libraries_are_narrow = True
+"""Whether native libraries that are loaded already use one thread: they do where a fresh interpreter has loaded them."""
+
 
 def prepare(boot: dict[str, Any]) -> None:
     """Make a fresh fork (or spawn) ready for user code."""
@@ -88,7 +91,7 @@ def set_threads(count: int, user_variables: dict[str, str]) -> None:
         for name in THREAD_VARIABLES:
             os.environ[name] = str(count)
     os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(count))  # what joblib's cpu_count() says in here
-    if count != 1 and any(
+    if (count != 1 or not libraries_are_narrow) and any(
         name in sys.modules for name in ("numpy", "scipy", "sklearn", "torch", "xgboost", "lightgbm")
     ):
         import threadpoolctl

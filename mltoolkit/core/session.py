@@ -15,6 +15,7 @@ import tempfile
 from typing import Any
 
 from mltoolkit.core import host
+from mltoolkit.core.driver_fork import fork_driver
 from mltoolkit.core.head import Head
 from mltoolkit.core.ids import new_id
 from mltoolkit.core.ledger import Pool
@@ -189,6 +190,7 @@ class EmbeddedSession:
         seed: int,
     ) -> None:
         method = start_method()
+        forked = fork_driver() if method == "fork" else None  # first of all, while nothing of the session is there
         self.num_cpus = num_cpus
         self._dask: Any = None
         self.directories = SessionDirectories()
@@ -212,9 +214,11 @@ class EmbeddedSession:
         self.head = Head(store, self.reactor, namespace, lambda node_id: boot, log_to_driver=log_to_driver)
         self.head.pool.session_seed = seed
         try:
-            self.node = LocalNode(self.reactor, self.head, self.directories.all(), method)
+            self.node = LocalNode(self.reactor, self.head, self.directories.all(), method, forked)
         except BaseException:
             self.directories.remove()
+            if forked is not None:
+                forked.abandon()
             raise
         self.node.node_id = self.node_id
         self.reactor.start()
