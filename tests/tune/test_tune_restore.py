@@ -223,21 +223,37 @@ def steady(config):
         tune.report({"i": i})
 
 
-@pytest.fixture
-def broken_off(tmp_path):
-    """A sweep over x in 0..4 whose driver stopped at the 6th result: 0 finished, 1 failed, 2 runs."""
-    space = {"x": tune.grid_search([0, 1, 2, 3, 4]), "log": str(tmp_path / "log"), "mended": str(tmp_path / "mended")}
+def break_off(folder):
+    """Run a sweep over x in 0..4 whose driver stops at the 6th result: 0 has finished, 1 has failed, 2 runs."""
+    space = {"x": tune.grid_search([0, 1, 2, 3, 4]), "log": str(folder / "log"), "mended": str(folder / "mended")}
     tuner = tune.Tuner(
         steady,
         param_space=space,
         tune_config=tune.TuneConfig(max_concurrent_trials=1, metric="i", mode="max"),
         run_config=tune.RunConfig(
-            name="exp", storage_path=str(tmp_path), verbose=0, callbacks=[Fuse(tmp_path / "fuse", 6)]
+            name="exp", storage_path=str(folder), verbose=0, callbacks=[Fuse(folder / "fuse", 6)]
         ),
     )
     with pytest.raises(tune.TuneError, match="fuse"):
         tuner.fit()
-    return tmp_path / "exp"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where a sweep is broken off once; ``kept`` is what it left."""
+    return tmp_path_factory.mktemp("broken-off")
+
+
+@pytest.fixture
+def broken_off(place, runtime):
+    """What `break_off` leaves, at the place where it was left."""
+    kept, folder = place / "kept", place / "sweep"
+    shutil.rmtree(folder, ignore_errors=True)
+    if not kept.exists():
+        break_off(folder)
+        folder.rename(kept)
+    shutil.copytree(kept, folder)
+    return folder / "exp"
 
 
 def state(results):
