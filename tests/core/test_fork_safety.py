@@ -62,7 +62,7 @@ print("done")
 """,
         tmp_path,
         timeout=110,
-        env={"OMP_NUM_THREADS": "2"},
+        env={"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"},
     )
     assert done.stdout.split() == ["done"]
 
