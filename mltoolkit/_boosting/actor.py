@@ -128,6 +128,9 @@ class RankLibrary(ABC):
     def load(self, *, full: bool) -> None:
         """Import the library; `full` with its estimators, because the user's code refers to them."""
 
+    def data_loaded(self) -> None:  # noqa: B027 - nothing to do is the default
+        """The rows of a dataset are here, and what is needed to read them is imported."""
+
     @abstractmethod
     def prepare(self, index: int, world_size: int, host: str) -> Any:
         """Get ready to meet the other ranks; what is returned is told to all of them.
@@ -239,6 +242,7 @@ class BoostingActor:
         if matrix.uid not in self._blocks:
             self._callbacks.before_data_loading(self, matrix)
             self._blocks[matrix.uid] = shard.load()
+            self._library.data_loaded()
             self._callbacks.after_data_loading(self, matrix)
         block = self._blocks[matrix.uid]
         return {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import mltoolkit
 
-__all__ = ["import_without_sklearn", "light_start"]
+__all__ = ["import_without", "import_without_sklearn", "light_start"]
 
 _PRELOAD = "MLTOOLKIT_PRELOAD"
 
@@ -33,23 +33,37 @@ def light_start() -> Iterator[None]:
             os.environ.pop(_PRELOAD, None)
 
 
+def import_without(name: str, *others: str) -> None:
+    """Import a library as if others that it can do without were not installed.
+
+    They can be imported afterwards as ever. What is loaded already stays, and is seen.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"xgboost"``.
+    *others : str
+        Such as ``"sklearn"``, which only its estimators need.
+    """
+    if name in sys.modules:
+        return
+    hidden = [other for other in others if other not in sys.modules]
+    for other in hidden:
+        sys.modules[other] = None  # type: ignore[assignment]
+    try:
+        __import__(name)
+    finally:
+        for other in hidden:
+            if sys.modules.get(other) is None:
+                sys.modules.pop(other, None)
+
+
 def import_without_sklearn(name: str) -> None:
     """Import a library that loads scikit-learn for its estimators, where only its native part is wanted.
-
-    It takes the library for installed without scikit-learn, which each of them supports; scikit-learn itself can be
-    imported afterwards as ever. Where one of the two is loaded already, nothing is gained and nothing changes.
 
     Parameters
     ----------
     name : str
         Such as ``"xgboost"``.
     """
-    if name in sys.modules or "sklearn" in sys.modules:
-        __import__(name)
-        return
-    sys.modules["sklearn"] = None  # type: ignore[assignment]
-    try:
-        __import__(name)
-    finally:
-        if sys.modules.get("sklearn") is None:
-            sys.modules.pop("sklearn", None)
+    import_without(name, "sklearn")
