@@ -112,7 +112,7 @@ class ActorGroup:
         missing = [rank for rank in range(self.params.num_actors) if rank not in self.actors]
         if not missing:
             return
-        with light_start():
+        with light_start(self.library.module):
             if self.resources.reserve and self._group is None:
                 self._reserve()
             starting = [self.launch(rank) for rank in missing]

@@ -110,6 +110,8 @@ class RayDMatrix:
 
     #: Whether the library reads everything as float32, so that it can be stored as such.
     _float32 = False
+    #: The library.
+    _module: str | None = None
 
     def __init__(
         self,
@@ -253,7 +255,7 @@ class RayDMatrix:
             self._shards = list(deal_out(self._pieces, self.sharding, number, self._columns, float32=self._float32))
             self._rows = None
             return
-        with light_start():
+        with light_start(self._module):
             self._divide_memory(number)
 
     def _divide_memory(self, number: int) -> None:
@@ -287,6 +289,9 @@ class RayDMatrix:
         if not n:
             raise ValueError("The data has no rows.")
         for name, column in values.items():
+            most = 2 if name in ("label", "base_margin") else 1
+            if column.ndim > most or not column.ndim:
+                raise ValueError(f"`{name}` must have {most} dimension{'s' * (most > 1)}, got shape {column.shape}.")
             if len(column) == n or (name == "weight" and "qid" in values):
                 continue
             raise ValueError(

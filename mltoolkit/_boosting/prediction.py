@@ -52,7 +52,7 @@ def run_prediction(
     RuntimeError
         The library's training error, if actors are lost more often than ``max_actor_restarts`` allows.
     """
-    with light_start():
+    with light_start(library.module):
         data.load_data(params.num_actors)
         resources = plan_resources(params, wants_gpu=wants_gpu, logger=library.logger)
     restarts = 0

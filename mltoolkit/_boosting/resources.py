@@ -119,7 +119,7 @@ def _inside_group(params: RayParams, gpus: float, custom: Mapping[str, float]) -
     group = mltoolkit.util.get_current_placement_group()
     assert group is not None
     cpus = float(params.cpus_per_actor or 1)
-    asked = {"CPU": cpus, "GPU": gpus, **custom}
+    asked = {name: amount for name, amount in {"CPU": cpus, "GPU": gpus, **custom}.items() if amount}
     own = mltoolkit.get_runtime_context().get_assigned_resources()
     bundles = list(group.bundle_specs)
     if any(own.values()) and bundles:
@@ -135,7 +135,7 @@ def _inside_group(params: RayParams, gpus: float, custom: Mapping[str, float]) -
 
 
 def _times(bundle: Mapping[str, float], asked: Mapping[str, float]) -> int:
-    return min((int(bundle.get(name, 0) / amount + 1e-9) for name, amount in asked.items() if amount), default=0)
+    return min((int(bundle.get(name, 0) / amount + 1e-9) for name, amount in asked.items()), default=0)
 
 
 def _beside_trial(params: RayParams, gpus: float, custom: Mapping[str, float]) -> ActorResources:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 
 import mltoolkit
@@ -15,13 +17,23 @@ _PRELOAD = "MLTOOLKIT_PRELOAD"
 
 
 @contextlib.contextmanager
-def light_start() -> Iterator[None]:
+def light_start(module: str | None = None) -> Iterator[None]:
     """Start the session, if there is none, and the actors inside the block, without loading the driver's modules first.
 
-    A driver that trains has imported scikit-learn, pandas and SciPy's statistics, which take the fork server two seconds
-    to load, and the actors need none of them: they compute on arrays with the native library.
+    A driver that trains has imported scikit-learn, pandas and SciPy's statistics, which take a fork server two seconds to
+    load, and the actors need none of them: they compute on arrays with the native library. Where the fork server can be a
+    fork of the driver, it has them all at no cost.
+
+    Parameters
+    ----------
+    module : str, optional
+        The library, which the driver imports before it is forked.
     """
     given = os.environ.get(_PRELOAD)
+    if given is None and not mltoolkit.is_initialized() and _may_be_forked():
+        if module is not None:
+            importlib.import_module(module)
+        mltoolkit.init()
     if given is None:
         os.environ[_PRELOAD] = "numpy"
     try:
@@ -31,6 +43,16 @@ def light_start() -> Iterator[None]:
     finally:
         if given is None:
             os.environ.pop(_PRELOAD, None)
+
+
+def _may_be_forked() -> bool:
+    """Whether this process looks as if the session could fork it; it decides by itself."""
+    return (
+        sys.platform == "linux"
+        and os.environ.get("MLTOOLKIT_ZYGOTE") != "fresh"
+        and threading.active_count() == 1
+        and threading.current_thread() is threading.main_thread()
+    )
 
 
 def import_without(name: str, *others: str) -> None:

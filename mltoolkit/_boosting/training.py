@@ -123,7 +123,7 @@ class Training:
         """
         matrices = [self.dtrain, *(matrix for matrix, _ in self.evals)]
         full = b"sklearn" in _pickled(self.request, self.params.distributed_callbacks)
-        with light_start():
+        with light_start(self.library.module):
             for matrix in matrices:
                 matrix.load_data(self.params.num_actors)
             request = mltoolkit.put(self.request)

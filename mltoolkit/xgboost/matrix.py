@@ -28,6 +28,7 @@ class RayDMatrix(_RayDMatrix):  # noqa: D101 - the docstring is the base class's
 
     # XGBoost computes with single precision: so do the shards, at half the memory of float64.
     _float32 = True
+    _module = "xgboost"
 
     def check_schema(self, schema: Schema) -> None:
         """Refuse columns that XGBoost cannot use."""
