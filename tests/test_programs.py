@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, run_script, script_env
 
+from mltoolkit._optional import is_installed
+
 BESIDE = ROOT.parent / "shared" / "programs"
 
 
@@ -23,6 +25,20 @@ def rising(text):
     return len(rewards) >= 3 and rewards[-1] > rewards[0]
 
 
+def learned_from_iteration_to_iteration(text):
+    *rows, last = text.splitlines()
+    means = [float(row.split(",")[2]) for row in rows]
+    return (
+        len(means) == 20 and means[-1] > 4 * means[0] and last == "last checkpoint file: checkpoints/checkpoint_000020"
+    )
+
+
+def four_networks_came_to_400(text):
+    _, _, table = text.rpartition("Results: ")
+    rewards = [float(line.split()[-1]) for line in table.splitlines() if re.match(r"\d +[24]0 ", line)]
+    return "4/4 trials" in text and len(rewards) == 4 and min(rewards) >= 400
+
+
 CHECKS = {
     "core_counter": lambda out: out.strip() == "[1, 2, 3]",
     "core_dot": lambda out: matrix(out) == [0.0] * 25,
@@ -30,7 +46,10 @@ CHECKS = {
     "core_gpus": lambda out: out.split("\n")[-2] == "done" and sorted(map(int, re.findall(r"\d", out))) == [0, 1, 2],
     "tune_random_forest": lambda out: "'n_estimators': " in out.splitlines()[-1] and out.splitlines()[-1][0] == "{",
     "core_map_reduce": lambda out: len(re.findall(r"\('\w+', \d+\)", out)) == 5 and "'is'" in out and "1000" in out,
+    "rllib_ppo_cartpole": learned_from_iteration_to_iteration,
+    "tune_ppo_layers": four_networks_came_to_400,
 }
+NEEDS = {"rllib_ppo_cartpole": ["gymnasium", "torch"], "tune_ppo_layers": ["gymnasium", "pandas", "torch"]}
 
 # The same ground as the programs beside a checkout, for checkouts that have none.
 PROGRAMS = {
@@ -211,18 +230,22 @@ def test_program(tmp_path, name):
     assert done.stderr == ""
 
 
+@pytest.mark.timeout(420)  # those of reinforcement learning compute for a minute on a machine that does nothing else
 @pytest.mark.parametrize("name", CHECKS)
 def test_program_beside_the_checkout(tmp_path, name):
     path = BESIDE / f"{name}.py"
     if not path.exists():
         pytest.skip(f"no {Path(*path.parts[-3:])} beside this checkout")
+    missing = [package for package in NEEDS.get(name, []) if not is_installed(package)]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
     done = subprocess.run(
         [sys.executable, "-m", "mltoolkit", str(path)],
-        env=script_env(),
+        env=script_env({"MLTOOLKIT_RESULTS_DIR": str(tmp_path / "results")}),
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr
     assert CHECKS[name](done.stdout), done.stdout
