@@ -110,6 +110,11 @@ def _evaluation_problems(config: AlgorithmConfig) -> list[str]:
             "`evaluation_parallel_to_training` = True needs processes that evaluate: "
             "evaluation(evaluation_num_env_runners=1)."
         )
+    if config.evaluation_parallel_to_training and config.custom_evaluation_function is not None:
+        problems.append(
+            "`custom_evaluation_function` works with the algorithm itself, which cannot train meanwhile: leave "
+            "`evaluation_parallel_to_training` False."
+        )
     if config.evaluation_duration == "auto" and not config.evaluation_parallel_to_training:
         problems.append(
             "`evaluation_duration` = 'auto' is the time that training takes, so it needs "

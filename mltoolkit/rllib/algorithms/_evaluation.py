@@ -50,6 +50,7 @@ class Evaluator:
         group = self._runners()
         algorithm.callbacks.call("on_evaluate_start", algorithm=algorithm, metrics_logger=algorithm.metrics)
         if config.custom_evaluation_function is not None:
+            group.take_state(algorithm.runner_state())
             result = config.custom_evaluation_function(algorithm, group)
             if not isinstance(result, dict):
                 raise TypeError(

@@ -140,6 +140,11 @@ class Algorithm(Trainable):
         # Missing here: a sweep in another process gets settings as a dict.
         config = self.config = self._completed(config, None)
         config.validate()
+        if config.env is None:
+            raise ValueError(
+                "There is no environment to learn in. Name it by `config.environment('CartPole-v1')`, or in the older way "
+                f"by `{type(self).__name__}(config=..., env=...)`."
+            )
         config.freeze()
         if config.log_level:
             logging.getLogger("mltoolkit.rllib").setLevel(config.log_level)
@@ -392,7 +397,14 @@ class Algorithm(Trainable):
     # Evaluation
 
     def evaluate(
-        self, parallel_train_future: Any = None, *, video: str | os.PathLike[str] | None = None, **options: Any
+        self,
+        parallel_train_future: Any = None,
+        *,
+        video: str | os.PathLike[str] | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        max_steps: int | None = None,
+        fps: float | None = None,
     ) -> dict[str, Any]:
         """Run episodes with the current policy, in environments of their own.
 
@@ -404,15 +416,25 @@ class Algorithm(Trainable):
             Not used; older programs give it.
         video : path-like, optional
             Also record one more episode there, as ``.gif`` or ``.mp4``.
-        **options
-            ``num_episodes``, ``explore``, ``max_steps`` (of the video), ``fps``, for this call.
+        num_episodes : int, optional
+            Episodes to run this time.
+        explore : bool, optional
+            Whether to draw actions this time.
+        max_steps : int, optional
+            Steps after which the video ends.
+        fps : float, optional
+            Frames per second of the video; by default as the environment says.
 
         Returns
         -------
         dict
             ``env_runners`` with ``episode_return_mean`` and so on; the same at the top level under the older names.
         """
-        return self._evaluator.evaluate(video=video, **options)
+        if num_episodes is not None and num_episodes < 1:
+            raise ValueError(f"`num_episodes` must be at least 1, got {num_episodes!r}.")
+        return self._evaluator.evaluate(
+            video=video, num_episodes=num_episodes, explore=explore, max_steps=max_steps, fps=fps
+        )
 
     @property
     def eval_env_runner_group(self) -> Any:

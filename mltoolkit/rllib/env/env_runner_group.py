@@ -195,6 +195,14 @@ class EnvRunnerGroup:
         """The older way to ask for `local_env_runner`."""
         return self.local_env_runner
 
+    def take_state(self, state: Any) -> None:
+        """Give all runners the weights and filters of a policy, as :meth:`SingleAgentEnvRunner.sample` takes them."""
+        if self.local_env_runner is not None:
+            self.local_env_runner.take_state(state)
+            return
+        ref = mltoolkit.put(state)
+        self._call_all("take_state", arguments=lambda _: ((ref,), {}), timeout_s=self._config.sample_timeout_s)
+
     def get_states(self) -> dict[int, dict[str, Any]]:
         """Where each runner's environments and generators are."""
         if self.local_env_runner is not None:

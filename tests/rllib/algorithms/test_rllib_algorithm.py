@@ -216,11 +216,18 @@ def test_evaluation_runs_its_own_episodes_with_its_own_settings() -> None:
 
 def test_a_custom_evaluation_function_takes_its_place() -> None:
     def evaluate(algorithm: Any, runners: Any) -> dict[str, float]:
-        return {"mine": float(algorithm.iteration)}
+        (policy,) = runners.foreach_env_runner(lambda runner: runner._policy)
+        assert policy is not None  # the runners act as the algorithm does
+        (out,) = runners.foreach_env_runner(lambda runner: runner.evaluate(algorithm.runner_state(), num_episodes=1))
+        return {"mine": float(algorithm.iteration), "episodes": len(out["episodes"]["returns"])}
 
     with _config().evaluation(custom_evaluation_function=evaluate).build_algo() as algo:
         algo.train()
-        assert algo.evaluate() == {"mine": 1.0}
+        assert algo.evaluate() == {"mine": 1.0, "episodes": 1}
+        with pytest.raises(TypeError, match="num_episode"):
+            algo.evaluate(num_episode=3)
+        with pytest.raises(ValueError, match="`num_episodes` must be at least 1"):
+            algo.evaluate(num_episodes=0)
 
 
 def test_callbacks_and_metrics_reach_the_result() -> None:
@@ -382,3 +389,10 @@ def test_a_result_has_the_counts_of_older_releases() -> None:
     assert result["num_steps_trained_this_iter"] == result["num_env_steps_trained"]
     assert result["timers"]["learn_time_ms"] == pytest.approx(1e3 * result["timers"]["learner_update_timer"])
     assert evaluation["num_env_steps_sampled_this_iter"] == evaluation["env_runners"]["num_env_steps_sampled"]
+
+
+def test_an_algorithm_without_an_environment_starts_no_process() -> None:
+    from mltoolkit.rllib.algorithms.ppo import PPO
+
+    with pytest.raises(ValueError, match="There is no environment"):
+        PPO(config={"num_workers": 2})

@@ -60,6 +60,10 @@ def said_of(config):
         ({"evaluation_duration": 0}, "`evaluation_duration` must be 'auto' or a whole number >= 1, got 0."),
         ({"evaluation_duration": "auto"}, "needs evaluation(evaluation_parallel_to_training=True"),
         ({"evaluation_parallel_to_training": True}, "evaluation(evaluation_num_env_runners=1)"),
+        (
+            {"evaluation_parallel_to_training": True, "custom_evaluation_function": len, "evaluation_num_workers": 1},
+            "`custom_evaluation_function` works with the algorithm itself",
+        ),
         ({"evaluation_config": {"gamma": 3}}, "In `evaluation_config`: `gamma` must be"),
         ({"evaluation_config": 3}, "`evaluation_config` must be a dict of settings or an AlgorithmConfig"),
         ({"train_batch_size": None}, "are both None"),
