@@ -556,6 +556,8 @@ class Algorithm(Trainable):
         out = dict(zip(observations, map(_single, actions), strict=True)) if named else actions
         return (out, states, extra) if full_fetch or states[0] else out
 
+    compute_action = compute_single_action
+
     def get_initial_state(self) -> dict[str, np.ndarray]:
         """What a recurrent policy starts an episode from; {} for others."""
         return self._actions().initial_state()
@@ -848,6 +850,11 @@ class Algorithm(Trainable):
     def workers(self) -> Any:
         """The older name of `env_runner_group`."""
         return self.env_runner_group
+
+    @property
+    def evaluation_workers(self) -> Any:
+        """The older name of `eval_env_runner_group`."""
+        return self.eval_env_runner_group
 
     @property
     def env_runner(self) -> Any:

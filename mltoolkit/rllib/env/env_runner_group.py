@@ -195,6 +195,14 @@ class EnvRunnerGroup:
         """The older way to ask for `local_env_runner`."""
         return self.local_env_runner
 
+    def remote_workers(self) -> list[Any]:
+        """The actors."""
+        return [self._actors[index] for index in sorted(self._actors)]
+
+    def num_remote_workers(self) -> int:
+        """How many actors there are."""
+        return len(self._actors)
+
     def take_state(self, state: Any) -> None:
         """Give all runners the weights and filters of a policy, as :meth:`SingleAgentEnvRunner.sample` takes them."""
         if self.local_env_runner is not None:

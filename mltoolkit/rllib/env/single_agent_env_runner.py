@@ -86,6 +86,7 @@ class SingleAgentEnvRunner:
         self._rng = np.random.default_rng(seeds[0])
         self._env_seed: int | None = int(seeds[1].generate_state(1, np.uint64)[0] % 2**31)
         self._policy: Inference | None = None
+        self._weights: dict[str, np.ndarray] = {}
         self._policy_state: dict[str, np.ndarray] = {}
         self._obs: np.ndarray | None = None
         self._first: np.ndarray = np.ones(self.num_envs, bool)
@@ -133,6 +134,18 @@ class SingleAgentEnvRunner:
                 "env_runners(gym_env_vectorize_mode='sync') makes single ones."
             )
         return [function(env) for env in self.env.envs]
+
+    def get_weights(self) -> dict[str, dict[str, np.ndarray]]:
+        """The weights that it acts by; without those of the value function where the policy runs in numpy."""
+        return {"default_policy": {name: np.array(value) for name, value in self._weights.items()}}
+
+    def get_policy(self, policy_id: str = "default_policy") -> Any:
+        """The policy, as older programs look at it in a runner."""
+        from mltoolkit.rllib.policy.policy import RunnerPolicy
+
+        if policy_id != "default_policy":
+            raise KeyError(f"There is no policy {policy_id!r}: a runner has one, 'default_policy'.")
+        return RunnerPolicy(self)
 
     def reset(self) -> None:
         """Begin new episodes in all environments."""
@@ -318,7 +331,8 @@ class SingleAgentEnvRunner:
             )
             if self._obs is not None and not self._policy_state:
                 self._policy_state = self._policy.initial_state(self.num_envs)
-        self._policy.set_weights(state["weights"])
+        self._weights = state["weights"]
+        self._policy.set_weights(self._weights)
         if state.get("connectors") is not None:
             self._observe.set_statistics(state["connectors"])
 

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from mltoolkit.rllib.algorithms.algorithm import Algorithm
 
-__all__ = ["Policy", "PolicySpec"]
+__all__ = ["Policy", "PolicySpec", "RunnerPolicy"]
 
 
 class PolicySpec:
@@ -102,3 +102,27 @@ class Policy:
         """
         os.makedirs(export_dir, exist_ok=True)
         return self._algorithm.export(os.path.join(export_dir, "model.onnx" if onnx else "model.pt"))
+
+
+class RunnerPolicy:
+    """The policy of an environment runner, for looking at in ``foreach_worker(lambda worker: worker.get_policy()...)``.
+
+    Parameters
+    ----------
+    runner : SingleAgentEnvRunner
+    """
+
+    def __init__(self, runner: Any) -> None:
+        self._runner = runner
+        self.observation_space, self.action_space = runner.spaces()
+        self.config = runner.config
+
+    @property
+    def model(self) -> Any:
+        """The torch module; None where the policy runs in numpy."""
+        return self._runner.module
+
+    def get_weights(self) -> dict[str, np.ndarray]:
+        """Weights by parameter name; without those of the value function where the policy runs in numpy."""
+        weights: dict[str, np.ndarray] = self._runner.get_weights()["default_policy"]
+        return weights

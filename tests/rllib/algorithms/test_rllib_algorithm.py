@@ -396,3 +396,19 @@ def test_an_algorithm_without_an_environment_starts_no_process() -> None:
 
     with pytest.raises(ValueError, match="There is no environment"):
         PPO(config={"num_workers": 2})
+
+
+def test_older_programs_look_into_the_runners() -> None:
+    with _config().build_algo() as algo:
+        algo.train()
+        algo.evaluate(num_episodes=1)
+        runner = algo.workers.local_worker()
+        assert algo.workers.num_remote_workers() == len(algo.workers.remote_workers()) == 0
+        assert runner.foreach_env(lambda env: env.unwrapped.spec.id) == ["CartPole-v1"] * 4
+        assert algo.evaluation_workers is algo.eval_env_runner_group
+        algo.sample()
+        (weights,) = algo.workers.foreach_worker(lambda worker: worker.get_policy().get_weights())
+        own = algo.get_policy().get_weights()
+        assert weights and all(np.array_equal(own[name], value) for name, value in weights.items())
+        with pytest.raises(KeyError, match="'default_policy'"):
+            runner.get_policy("other")
