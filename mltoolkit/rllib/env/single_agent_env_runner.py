@@ -198,6 +198,8 @@ class SingleAgentEnvRunner:
             if taken >= num_env_steps and (not complete_episodes or finished.all()):
                 break
             if t == steps.size:
+                if complete_episodes:
+                    self._check_time(start)
                 steps.grow()
             if stateful:
                 if first.any():
@@ -383,6 +385,16 @@ class SingleAgentEnvRunner:
         self, observations: Any, first: np.ndarray, actions: np.ndarray | None = None, rewards: np.ndarray | None = None
     ) -> np.ndarray:
         return self._observe.observe(observations, first, prev_actions=actions, prev_rewards=rewards)
+
+    def _check_time(self, start: float) -> None:
+        """Nobody else ends the wait for the end of an episode where the runner is in the algorithm's process."""
+        limit = self.config.sample_timeout_s
+        if time.perf_counter() - start > limit:
+            raise TimeoutError(
+                f"Environments have not ended their episodes within {limit:g} s, as `batch_mode='complete_episodes'` asks "
+                "for. Give the environment an end (`terminated`), a time limit (gymnasium's `max_episode_steps`) or set "
+                "`config.horizon`; or take `batch_mode='truncate_episodes'`, or raise `sample_timeout_s`."
+            )
 
     def _warn_if_endless(self, steps: int, episodes: int) -> None:
         if episodes:

@@ -294,3 +294,9 @@ def test_episodes_that_nobody_asked_for_are_neither_counted_nor_shown(method: st
 def test_whole_episodes_end_where_the_batch_is_made_up() -> None:
     out = _runner(_config(_counting_env(6), num_envs=1)).sample(_state(1), num_env_steps=6, complete_episodes=True)
     assert out["num_env_steps"] == 6
+
+
+def test_waiting_for_the_end_of_an_endless_episode_ends() -> None:
+    runner = _runner(_config(_counting_env(10**9), num_envs=1, sample_timeout_s=0.05))
+    with pytest.raises(TimeoutError, match="have not ended their episodes within 0.05 s"):
+        runner.sample(_state(1), num_env_steps=4, complete_episodes=True)
