@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import os
 import pkgutil
 import re
 import runpy
@@ -40,6 +41,9 @@ def program_of(page):
 NEEDS = {
     "coming-from-optuna": ["optuna", "pandas"],
     "coming-from-ray-tune": ["pandas"],
+    "coming-from-rllib": ["gymnasium", "torch"],
+    "coming-from-stable-baselines3": ["gymnasium", "torch"],
+    "rllib": ["gymnasium", "pandas", "torch"],
     "tune": ["matplotlib", "pandas"],
     "tune-search": ["optuna", "pandas"],
 }
@@ -65,6 +69,7 @@ def test_site_builds_without_a_warning(tmp_path):
         ("core", "mltoolkit.init"),
         ("tune", "mltoolkit.tune.Tuner"),
         ("train", "mltoolkit.train.report"),
+        ("rllib", "mltoolkit.rllib.algorithms.ppo.PPOConfig"),
     ):
         reference = (tmp_path / "html" / "api" / f"{page}.html").read_text()
         assert f'id="{name}"' in reference
@@ -98,10 +103,10 @@ def test_links_lead_somewhere(page):
     assert missing == []
 
 
-def supported_names():
+def supported_names(*pages):
     """The names in the first column of the tables "Supported names", with ``ray`` as their root."""
     names = []
-    for page in ("coming-from-ray.md", "coming-from-ray-tune.md"):
+    for page in pages:
         section = (DOCS / page).read_text().partition("## Supported names")[2].partition("\n## ")[0]
         for line in section.splitlines():
             if line.startswith("| `"):
@@ -109,14 +114,32 @@ def supported_names():
     return names
 
 
-@pytest.mark.parametrize("name", supported_names() if DOCS.is_dir() else [])
-def test_names_that_are_said_to_exist_do(name):
+def find(name):
     root, *rest = name.split(".")
     found = {"ray": mltoolkit}[root]
     for part in rest:
         if not hasattr(found, part):
             importlib.import_module(f"{found.__name__}.{part}")
         found = getattr(found, part)
+    return found
+
+
+SUPPORTED = supported_names("coming-from-ray.md", "coming-from-ray-tune.md") if DOCS.is_dir() else []
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_names_that_are_said_to_exist_do(name):
+    assert find(name) is not None
+
+
+@pytest.mark.skipif(not is_installed("torch") or not is_installed("gymnasium"), reason="needs gymnasium, torch")
+def test_names_of_rllib_that_are_said_to_exist_do():
+    names = supported_names("coming-from-rllib.md")
+    assert len(names) > 60
+    # In a process of its own, since it loads all of torch.
+    program = "import sys, test_docs\nfor name in sys.argv[1:]: assert test_docs.find(name) is not None"
+    env = script_env({"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])})
+    subprocess.run([sys.executable, "-c", program, *names], check=True, env=env, timeout=100)
 
 
 def modules():

@@ -18,11 +18,7 @@ from mltoolkit.rllib.algorithms.ppo.presets import PRESETS
 __all__ = ["configuration_page"]
 
 _INTRODUCTION = """\
----
-orphan: true
----
-
-# RLlib: every setting
+# Reinforcement learning: every setting
 
 An algorithm is built from a configuration: methods that chain, attributes, or a dict. All three know each setting by
 its name of today and by its older names.

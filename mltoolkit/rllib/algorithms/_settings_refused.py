@@ -284,7 +284,7 @@ REST = (
     ),
     *_refused(
         "experimental",
-        "Checkpoints are safetensors and JSON.",
+        "Checkpoints are JSON, arrays and tensors, which no reader executes.",
         _use_msgpack_checkpoints=False,
     ),
     *_refused(

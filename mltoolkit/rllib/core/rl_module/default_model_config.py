@@ -17,7 +17,7 @@ class DefaultModelConfig:
 
     For initializers, a name is that of an in-place function of ``torch.nn.init``, such as ``"xavier_uniform_"``;
     ``"default"`` is what torch itself does; None is what works well for PPO: orthogonal matrices, with gain sqrt(2) in
-    hidden layers, 0.01 at the policy's and 1 at the value function's output, and biases of 0 [1]_. An activation is
+    hidden layers, 0.01 at the policy's and 1 at the value function's output, and biases of 0, as in the reference. An activation is
     ``"tanh"``, ``"relu"``, ``"elu"``, ``"swish"`` (``"silu"``), ``"linear"`` (None), or the name of a class of
     ``torch.nn``.
 
@@ -69,7 +69,7 @@ fusionnet_bias_initializer, fusionnet_bias_initializer_kwargs
 
     References
     ----------
-    .. [1] Andrychowicz et al., What Matters In On-Policy Reinforcement Learning?, arXiv:2006.05990, Sec. 3.2.
+    Andrychowicz et al., What Matters In On-Policy Reinforcement Learning?, arXiv:2006.05990, Sec. 3.2.
 
     Examples
     --------
