@@ -28,6 +28,7 @@ import sysconfig
 import threading
 import time
 import types
+import warnings
 import weakref
 
 from mltoolkit.core import modules, process_setup, zygote
@@ -131,13 +132,16 @@ def fork_driver() -> ForkedServer | None:
 
 
 def _may_fork() -> bool:
-    if sys.platform != "linux" or os.environ.get("MLTOOLKIT_ZYGOTE") == "fresh" or "MLTOOLKIT_PRELOAD" in os.environ:
+    wanted = os.environ.get("MLTOOLKIT_ZYGOTE", "")
+    if wanted not in ("", "fork", "fresh"):
+        raise ValueError(f"MLTOOLKIT_ZYGOTE must be 'fork' or 'fresh', got {wanted!r}.")
+    if sys.platform != "linux" or wanted == "fresh":
+        return False
+    if not wanted and ("MLTOOLKIT_PRELOAD" in os.environ or len(modules.preloadable_modules()) < MIN_MODULES):
         return False
     if threading.active_count() != 1 or threading.current_thread() is not threading.main_thread():
         return False
     if "mpi4py.MPI" in sys.modules:  # no implementation of MPI survives a fork for certain
-        return False
-    if len(modules.preloadable_modules()) < MIN_MODULES:
         return False
     return not _device_is_open() and _own_bytes() <= MAX_OWN_BYTES
 
@@ -236,6 +240,10 @@ def _let_go(control_fd: int) -> None:
     _close_files(control_fd)
     for name in zygote.THREAD_VARIABLES:
         os.environ[name] = "1"
+    if not any(option.startswith("error") for option in sys.warnoptions):
+        # A program that turns warnings into errors means its own; those of libraries in executors stay warnings.
+        warnings.filters[:] = [each for each in warnings.filters if each[0] != "error"]  # type: ignore[index]
+        warnings._filters_mutated()  # type: ignore[attr-defined]
     root = logging.getLogger()
     root.handlers.clear()
     root.setLevel(logging.WARNING)

@@ -22,11 +22,17 @@ from mltoolkit.train._internal.worker_group import Ranks, WorkerGroup, ensure_se
 from mltoolkit.train._session import current_session
 from mltoolkit.train.error import WorkerGroupError
 from mltoolkit.train.torch.config import connect_process_group
+from mltoolkit.util import preload_modules
 
-__all__ = ["RayLauncher"]
+__all__ = ["RayLauncher", "preloaded"]
 
 _EVENTS_WAIT_S = 0.2
 _TICK_S = 0.5
+
+
+def preloaded(package: str) -> tuple[str, ...]:
+    """What workers import, so that it is imported once for all of them."""
+    return (package, "torch._dynamo", "torch.distributed", "mltoolkit.lightning.ray_ddp", __name__)
 
 
 class RayLauncher:
@@ -63,6 +69,7 @@ class RayLauncher:
             If a worker has died.
         """
         strategy = self._strategy
+        preload_modules(*preloaded(strategy._package))
         ensure_session(strategy.num_workers, strategy.worker_resources)
         if trainer is not None:
             _settle_loggers(trainer)

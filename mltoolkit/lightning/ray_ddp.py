@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
 
+import mltoolkit
 from mltoolkit.lightning._environment import RankEnvironment
-from mltoolkit.lightning._launcher import RayLauncher
+from mltoolkit.lightning._launcher import RayLauncher, preloaded
 from mltoolkit.lightning._package import PackageClass, implementation
-from mltoolkit.train._internal.worker_group import Ranks
+from mltoolkit.train._internal.worker_group import Ranks, ensure_session
 from mltoolkit.train._scaling import ScalingConfig
+from mltoolkit.util import preload_modules
 
 __all__ = ["RayPlugin", "RayStrategy"]
 
@@ -107,17 +110,24 @@ class RayStrategy(PackageClass):
         self.worker_resources = scaling.worker_resources
         self._interrupted: Any = None
         self._launcher: Any
-        kind = "cuda" if self.use_gpu else "cpu"
+        self._devices = [
+            torch.device("cuda", index) if self.use_gpu else torch.device("cpu") for index in range(num_workers)
+        ]
+        stand_in = self._accelerator_for_driver()
         super().__init__(
-            accelerator=self._accelerator_for_driver(),
-            parallel_devices=[
-                torch.device(kind, index) if self.use_gpu else torch.device("cpu") for index in range(num_workers)
-            ],
+            accelerator=stand_in,
+            parallel_devices=None if stand_in is not None else self._devices,
             cluster_environment=implementation(RankEnvironment, self._package)(num_workers),
             process_group_backend=process_group_backend,
             timeout=timedelta(seconds=_DEFAULT_TIMEOUT_S) if timeout is None else timeout,
             **ddp_kwargs,
         )
+
+        if "ipykernel" in sys.modules:
+            # The kernel's threads forbid a fork of it: what workers import is imported while the next cells are written.
+            preload_modules(*preloaded(self._package))
+            if not mltoolkit.is_initialized():
+                ensure_session(num_workers, self.worker_resources)
 
     def _accelerator_for_driver(self) -> Any:
         """An accelerator that passes for one here, if only the workers have GPUs."""
@@ -160,6 +170,7 @@ class RayStrategy(PackageClass):
     # What Lightning asks
 
     def _configure_launcher(self) -> None:
+        self.parallel_devices: Any = self._devices
         self._launcher = RayLauncher(self)
 
     @property

@@ -36,6 +36,9 @@ class BaseTrainer:
         What ``train.get_checkpoint()`` gives at the beginning.
     """
 
+    #: What workers import, so that it is imported once for all of them.
+    _preloaded: tuple[str, ...] = ()
+
     #: What `param_space` of a `Tuner` may set.
     _tunable: tuple[str, ...] = ("scaling_config", "datasets", "metadata", "resume_from_checkpoint")
 
@@ -69,6 +72,11 @@ class BaseTrainer:
         """What the trial of this trainer does: reports with ``train.report``."""
         raise NotImplementedError(f"{type(self).__name__} must implement `training_loop`.")
 
+    @property
+    def _runs_here(self) -> bool:
+        """Whether `fit` needs no other process."""
+        return False
+
     def fit(self) -> Result:
         """Run the training.
 
@@ -83,14 +91,20 @@ class BaseTrainer:
         KeyboardInterrupt
             After Ctrl-C; what was reported is kept.
         """
-        if self.scaling_config.num_workers == 0:
+        if self._runs_here:
             from mltoolkit.train._internal.local import fit_here
 
             return fit_here(self)
         from mltoolkit.train._internal.worker_group import ensure_session
         from mltoolkit.tune.tuner import Tuner
+        from mltoolkit.util import preload_modules
 
-        ensure_session(self.scaling_config.num_workers, self.scaling_config.worker_resources)
+        scaling = self.scaling_config
+        preload_modules(*self._preloaded)
+        if scaling.num_workers:
+            ensure_session(scaling.num_workers, scaling.worker_resources)
+        else:
+            ensure_session(1, scaling.trainer_resources or {})
         results = Tuner(self, run_config=self.run_config).fit()
         result = results[0]
         if result.error is not None:
@@ -186,6 +200,7 @@ class DataParallelTrainer(BaseTrainer):
     """
 
     _tunable = ("train_loop_config", "dataset_config", *BaseTrainer._tunable)
+    _preloaded: tuple[str, ...] = ("mltoolkit.train._internal.run", "mltoolkit.tune.execution._trial_actor")
 
     def __init__(
         self,
@@ -220,6 +235,10 @@ class DataParallelTrainer(BaseTrainer):
         self.train_loop_config = dict(train_loop_config or {})
         self.backend_config = backend_config or BackendConfig()
         self.dataset_config = dataset_config or DataConfig()
+
+    @property
+    def _runs_here(self) -> bool:
+        return self.scaling_config.num_workers == 0
 
     def training_loop(self) -> None:
         """Direct the workers, in the process of the trial."""

@@ -48,11 +48,13 @@ thing = Thing()
 weakref.finalize(thing, print, "finalized")
 logging.getLogger().addHandler(logging.FileHandler("root.txt"))
 os.environ["SEEN"] = "at init"
+import warnings; warnings.simplefilter("error")
 print("once", end=" ")
 
 @ray.remote
 def look():
     import __main__, own, signal, threadpoolctl
+    import warnings; warnings.warn("only a warning", UserWarning)
     b = np.ones((200, 200))
     logging.getLogger("any").warning("from the executor")
     return {

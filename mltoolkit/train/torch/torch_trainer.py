@@ -42,6 +42,15 @@ class TorchTrainer(DataParallelTrainer):
     defined anywhere: in a script without ``if __name__ == "__main__"``, or in the cell of a notebook.
     """
 
+    # torch's distributed model and optimizers import torch._dynamo, which takes nearly as long as torch itself.
+    _preloaded: tuple[str, ...] = (
+        *DataParallelTrainer._preloaded,
+        "torch",
+        "torch._dynamo",
+        "torch.distributed",
+        "mltoolkit.train.torch.train_loop_utils",
+    )
+
     def __init__(
         self,
         train_loop_per_worker: Callable[..., Any] | None = None,

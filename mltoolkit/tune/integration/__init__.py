@@ -1,3 +1,1 @@
-"""Callbacks of training libraries that report to Tune."""
-
-from __future__ import annotations
+"""Callbacks that report to a sweep from other libraries' training loops."""
