@@ -10,25 +10,26 @@ __all__ = ["PRESETS", "get_preset"]
 
 #: By environment: what differs from PPOConfig's defaults.
 PRESETS: dict[str, dict[str, Any]] = {
-    # A mean return of 475 after some 100,000 steps: many short fragments, and large steps that fade out linearly.
+    # A mean return of 475 after some 105,000 steps, half of which are the 100 episodes that it is the mean of. 64
+    # environments, since a step of all costs little more than a step of one; few epochs, each with steps so large that
+    # no bound on the gradient would fit, and that must shrink for the policy to stay good.
     "CartPole-v1": {
         "env": "CartPole-v1",
         "num_env_runners": 0,
         "num_envs_per_env_runner": 64,
-        "rollout_fragment_length": 32,
-        "train_batch_size": 2048,
-        "num_epochs": 4,
+        "rollout_fragment_length": 64,
+        "train_batch_size": 4096,
+        "num_epochs": 3,
         "minibatch_size": 512,
-        "lr": [[0, 5e-3], [200_000, 2.5e-4]],
-        "clip_param": [[0, 0.2], [200_000, 0.01]],
-        "gamma": 0.98,
-        "lambda_": 0.8,
-        "vf_loss_coeff": 0.5,
+        "lr": [[0, 1e-2], [200_000, 1.5e-3]],
+        "clip_param": 0.2,
+        "gamma": 0.99,
+        "lambda_": 0.95,
+        "vf_loss_coeff": 1.0,
         "vf_clip_param": None,
-        "grad_clip": 0.5,
+        "grad_clip": None,
         "use_kl_loss": False,
-        "adam_epsilon": 1e-5,
-        "model": {"fcnet_hiddens": [32, 32], "fcnet_activation": "tanh"},
+        "model": {"fcnet_hiddens": [32, 32], "fcnet_activation": "relu"},
     },
     # Rewards down to -16 a step: without their scaling the value function lags behind.
     "Pendulum-v1": {
