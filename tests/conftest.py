@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -43,6 +44,15 @@ import helpers  # noqa: E402
 import mltoolkit as ray  # noqa: E402
 
 SHARED_CPUS = 4
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse addresses in names of tests: the processes of a run would disagree, and none of them run anything."""
+    found = [item.nodeid for item in items if re.search(r" at 0x[0-9a-f]{6}", item.nodeid)]
+    if found:
+        raise pytest.UsageError(
+            "\n".join(["These tests have addresses in their names. Give their parameters `ids`:", *found])
+        )
 
 
 def pytest_unconfigure() -> None:
