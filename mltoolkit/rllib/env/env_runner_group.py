@@ -139,7 +139,7 @@ class EnvRunnerGroup:
         return [results[index] for index in sorted(results)]
 
     def evaluate(
-        self, state: Any, arguments_of: Callable[[int], dict[str, Any]], timeout_s: float
+        self, state: Any, arguments_of: Callable[[int], dict[str, Any]], timeout_s: float | None
     ) -> list[dict[str, Any]]:
         """Let every runner evaluate its part, in the order of their indices."""
         if self.local_env_runner is not None:
@@ -149,7 +149,7 @@ class EnvRunnerGroup:
             "evaluate",
             arguments=lambda index: ((ref,), {"timeout_s": timeout_s, **arguments_of(index)}),
             # A runner ends by itself; the margin is for its start and the way back.
-            timeout_s=timeout_s + _START_TIMEOUT_S,
+            timeout_s=None if timeout_s is None else timeout_s + _START_TIMEOUT_S,
         )
         return [results[index] for index in sorted(results)]
 
@@ -256,18 +256,20 @@ class EnvRunnerGroup:
         method: str,
         *,
         arguments: Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]] | None = None,
-        timeout_s: float,
+        timeout_s: float | None,
         indices: list[int] | None = None,
     ) -> dict[int, Any]:
         """Results by index. Runners that die meanwhile are replaced and asked again."""
         results: dict[int, Any] = {}
         pending = {index: self._submit(index, method, arguments) for index in indices or sorted(self._actors)}
-        deadline = time.monotonic() + timeout_s
+        limit = float("inf") if timeout_s is None else timeout_s
+        deadline = time.monotonic() + limit
         while pending:
             lost: dict[int, BaseException] = {}
             for index, ref in list(pending.items()):
                 try:
-                    results[index] = mltoolkit.get(ref, timeout=max(0.0, deadline - time.monotonic()))
+                    left = None if timeout_s is None else max(0.0, deadline - time.monotonic())
+                    results[index] = mltoolkit.get(ref, timeout=left)
                 except _LOST as error:
                     if isinstance(error.cause, BaseException):
                         # The constructor raised: the environment's error is what the user looks for, and another
@@ -277,12 +279,12 @@ class EnvRunnerGroup:
                 except GetTimeoutError as error:
                     if method == "spaces":
                         raise TimeoutError(
-                            f"Environment runner {index} has not started within {timeout_s:g} s: its environment's "
+                            f"Environment runner {index} has not started within {limit:g} s: its environment's "
                             "constructor hangs, or other actors hold the CPUs (an algorithm that was not stopped?). Free: "
                             f"{mltoolkit.available_resources()}."
                         ) from error
                     raise TimeoutError(
-                        f"Environment runner {index} did not finish `{method}` within {timeout_s:g} s. Either its "
+                        f"Environment runner {index} did not finish `{method}` within {limit:g} s. Either its "
                         "environment hangs, or the steps take longer: raise `config.env_runners(sample_timeout_s=...)`, "
                         "or lower `rollout_fragment_length` or `train_batch_size`."
                     ) from error
@@ -290,7 +292,7 @@ class EnvRunnerGroup:
             if lost:
                 self._replace(lost)
                 pending = {index: self._submit(index, method, arguments) for index in lost if index in self._actors}
-                deadline = time.monotonic() + timeout_s
+                deadline = time.monotonic() + limit
         self._lost_in_a_row = 0
         if not results and self._config.num_env_runners:
             raise EnvRunnersLostError("All environment runners are lost; none is left to sample with.")

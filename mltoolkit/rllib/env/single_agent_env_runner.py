@@ -260,7 +260,7 @@ class SingleAgentEnvRunner:
         num_env_steps: int | None = None,
         explore: bool = True,
         reset: bool = True,
-        timeout_s: float = 120.0,
+        timeout_s: float | None = 120.0,
     ) -> dict[str, Any]:
         """Run episodes without keeping what is learnt from.
 
@@ -276,8 +276,8 @@ class SingleAgentEnvRunner:
         explore : bool, default=True
         reset : bool, default=True
             Begin with new episodes.
-        timeout_s : float, default=120
-            Seconds after which it ends with the episodes there are.
+        timeout_s : float or None, default=120
+            Seconds after which it ends with the episodes there are; None: it does not.
 
         Returns
         -------
@@ -297,7 +297,7 @@ class SingleAgentEnvRunner:
             quota[: num_episodes % n] += 1
         taken, timed_out = 0, False
         while (quota > 0).any() and (num_env_steps is None or taken < num_env_steps):
-            if time.perf_counter() - start > timeout_s:
+            if timeout_s is not None and time.perf_counter() - start > timeout_s:
                 timed_out = True
                 break
             assert self._obs is not None
@@ -389,7 +389,7 @@ class SingleAgentEnvRunner:
     def _check_time(self, start: float) -> None:
         """Nobody else ends the wait for the end of an episode where the runner is in the algorithm's process."""
         limit = self.config.sample_timeout_s
-        if time.perf_counter() - start > limit:
+        if limit is not None and time.perf_counter() - start > limit:
             raise TimeoutError(
                 f"Environments have not ended their episodes within {limit:g} s, as `batch_mode='complete_episodes'` asks "
                 "for. Give the environment an end (`terminated`), a time limit (gymnasium's `max_episode_steps`) or set "

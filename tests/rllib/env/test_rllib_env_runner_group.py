@@ -253,3 +253,11 @@ def test_evaluation_in_processes_of_its_own_beside_training(runtime: Any) -> Non
         config = config.copy(copy_frozen=False).evaluation(evaluation_duration="auto")
     with config.build_algo() as algo:
         assert algo.train()["evaluation"]["env_runners"]["num_episodes"] >= 2
+
+
+def test_without_limits_runners_take_as_long_as_they_take(runtime: Any) -> None:
+    config = _config(runners=1, sample_timeout_s=None, batch_mode="complete_episodes")
+    config.evaluation(evaluation_num_env_runners=1, evaluation_duration=1, evaluation_sample_timeout_s=None)
+    with config.build_algo() as algo:
+        assert algo.train()["num_env_steps_sampled"] >= 128
+        assert algo.evaluate()["episodes_this_iter"] == 1
