@@ -302,7 +302,7 @@ def concat_blocks(blocks: Sequence[Block]) -> Block:
     """
     if len(blocks) == 1:
         return blocks[0]
-    schema = unify([block.schema() for block in blocks])
+    schema = unify([block.schema() for block in blocks if block.n] or [blocks[0].schema()])
     blocks = [apply_schema(block, schema) for block in blocks]
     first = blocks[0]
     joined: dict[str, Any] = {}
@@ -410,7 +410,7 @@ def _union(lists: Sequence[list[Any]]) -> list[Any]:
 
 def apply_schema(block: Block, schema: Schema) -> Block:
     """Bring a block into the form that all blocks share."""
-    if block.n == 0 and n_columns(block.data) == 0:
+    if block.n == 0 and (_is_frame(block.data) or n_columns(block.data) == 0):  # without rows, types say nothing
         return replace(block, data=_empty(schema), feature_names=schema.names, feature_types=schema.types)
     data = block.data
     names = block.feature_names

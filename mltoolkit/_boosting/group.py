@@ -232,7 +232,7 @@ class ActorGroup:
         out = {}
         for matrix in self.matrices:
             loaded = {rank: self._loaded[matrix.uid][rank] for rank in self.actors}
-            schemas = [about["schema"] for about in loaded.values() if about["n"] or about["schema"].width]
+            schemas = [about["schema"] for about in loaded.values() if about["n"]]  # no rows, no types either
             if not schemas:
                 raise ValueError("The data has no rows.")
             schema = blocks.unify(schemas)
