@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,8 +62,6 @@ class MetricReducer:
         The evaluation datasets, by name, in order.
     custom : callable
         Whether a metric of this name is the user's.
-    replicated : collection of str
-        Datasets of which all ranks have all rows.
     """
 
     def __init__(
@@ -71,12 +69,10 @@ class MetricReducer:
         mesh: Mesh | None,
         blocks: Mapping[str, Block],
         custom: Callable[[str], bool],
-        replicated: Collection[str] = (),
     ) -> None:
         self.mesh = mesh
         self._blocks = blocks
         self._is_custom = custom
-        self._replicated = replicated
         self._layout: list[_Column] = []
         self._weights = np.zeros(0)
         self._totals = np.zeros(0)
@@ -145,7 +141,7 @@ class MetricReducer:
         return float(block.n)
 
     def _whole(self, column: _Column, total: float, weight: float) -> float:
-        if column.kind == "gamma_deviance" and column.data not in self._replicated:
+        if column.kind == "gamma_deviance":
             return total
         mean = total / weight if weight else math.nan
         return math.sqrt(mean) if column.kind == "rmse" else mean

@@ -14,16 +14,20 @@ __all__ = ["Parameters", "resolve_parameters"]
 
 _LEARNERS = {
     "data": "data", "data_parallel": "data",
-    "feature": "feature", "feature_parallel": "feature",
     "voting": "voting", "voting_parallel": "voting",
 }  # fmt: skip
+_WHY_NOT = {
+    "serial": ", with which each actor would train for itself",
+    "feature": ", which LightGBM offers in its command line alone; 'data' finds the same splits",
+    "feature_parallel": ", which LightGBM offers in its command line alone; 'data' finds the same splits",
+}
 _SET_BY_ACTORS = {
     "machines": "the actors find each other",
     "machine_list_filename": "the actors find each other",
     "num_machines": "it is the number of actors",
-    "pre_partition": "each actor has a shard of the data",
 }
 _DEFAULT_TIMEOUT_MIN = 120.0
+_BIN_SAMPLE = 200_000  # LightGBM's default
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,9 @@ def resolve_parameters(
     values = dict(params)
     for name, reason in _SET_BY_ACTORS.items():
         found, value = _take(values, name, None)
-        if found and value not in (None, "", 1, False):
+        if found and value not in ("", 1):
             raise ValueError(f"The parameter {found!r} cannot be set: {reason}. Leave it out.")
+    _take(values, "pre_partition", None)  # about files that LightGBM reads itself
     _set_learner(values, ray_params)
     _set_threads(values, ray_params)
     for name, default in (("device_type", "cpu"), ("boosting", "gbdt"), ("verbosity", -1)):
@@ -99,6 +104,11 @@ def resolve_parameters(
     first_port = int(_take(values, "local_listen_port", 0)[1])
     stopping = _take_early_stopping(values, early_stopping_rounds)
     _add_metrics(values, metrics)
+    values["bin_construct_sample_cnt"] = _take(values, "bin_construct_sample_cnt", _BIN_SAMPLE)[1]
+    for name in ("seed", "data_random_seed"):
+        value = _take(values, name, None)[1]
+        if value is not None:
+            values[name] = value
     _fix_layout(values)
     return Parameters(values, dict(params), rounds, stopping, 60 * minutes, first_port)
 
@@ -120,10 +130,7 @@ def _set_learner(values: dict[str, Any], ray_params: RayParams) -> None:
     if learner in ("serial", None) and ray_params.num_actors == 1:
         learner = "data"
     if learner not in _LEARNERS:
-        raise ValueError(
-            f"`{found}` must be one of 'data', 'feature' and 'voting', got {learner!r}"
-            + (", with which each actor would train for itself." if learner == "serial" else ".")
-        )
+        raise ValueError(f"`{found}` must be 'data' or 'voting', got {learner!r}{_WHY_NOT.get(learner, '')}.")
     values["tree_learner"] = _LEARNERS[learner]
 
 

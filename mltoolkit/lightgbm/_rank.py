@@ -219,5 +219,5 @@ def make_dataset(data: Data, params: dict[str, Any], names: Any, categorical: An
         feature_name="auto" if names is None else names,
         categorical_feature=categorical,
         reference=reference,
-        params=dict(params),
+        params={name: value for name, value in params.items() if not callable(value)},
     )

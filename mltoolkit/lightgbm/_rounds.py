@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import pickle
 import re
 from collections import OrderedDict
@@ -14,6 +16,7 @@ import lightgbm
 import numpy as np
 
 from mltoolkit._boosting.actor import Checkpoint, TrainTask
+from mltoolkit._boosting.block import Block, concat_blocks, take_rows
 from mltoolkit.lightgbm._mesh import Mesh
 from mltoolkit.lightgbm._metrics import MetricReducer, Result, needs_predictions
 from mltoolkit.lightgbm._network import Network
@@ -66,7 +69,9 @@ class Rounds:
         task, request = self.task, self.request
         init_model = self._start()
         params = self._params()
-        train_set = make_dataset(task.train, params, request["feature_name"], request["categorical_feature"], None)
+        train_set = make_dataset(
+            task.train, params, request["feature_name"], request["categorical_feature"], self._reference(params)
+        )
         sets, names = self._valid_sets(params, train_set)
         custom = [*request["feval"]]
         names_of_custom: set[str] = set()
@@ -77,7 +82,6 @@ class Rounds:
             self.mesh,
             {name: data.block for data, name in task.evals},
             names_of_custom.__contains__,
-            [name for data, name in task.evals if data is task.train and params["tree_learner"] == "feature"],
         )
         for index, callback in enumerate(self.callbacks):
             _set_default_order(callback, index - len(self.callbacks))
@@ -125,7 +129,7 @@ class Rounds:
             params["verbosity"] = -1
         if self.mesh is not None:
             params["num_machines"] = self.mesh.size
-            params["pre_partition"] = self.request["params"]["tree_learner"] != "feature"
+            params["pre_partition"] = True
         else:
             params["tree_learner"] = "serial"
         if self.done:
@@ -135,6 +139,25 @@ class Rounds:
             for name in ("bagging_seed", "feature_fraction_seed", "extra_seed", "drop_seed", "objective_seed"):
                 params[name] = int(params.get(name, seed)) + self.done
         return params
+
+    def _reference(self, params: dict[str, Any]) -> Any:
+        """A dataset whose bins suit the rows of all ranks, the same on each of them.
+
+        Left to itself, LightGBM finds the bins of each feature on the rows of one rank. Made of a sample of all rows they are
+        those of a single process, and a category that one shard lacks is not lost.
+        """
+        if self.mesh is None:
+            return None
+        task, wanted = self.task, int(params["bin_construct_sample_cnt"])
+        rows = [int(count) for count in self.mesh.allgather(str(task.train.block.n).encode())]
+        share = math.ceil(wanted * task.train.block.n / sum(rows))
+        if sum(rows) > wanted:
+            params["feature_pre_filter"] = False  # counts in the sample are not those in the data
+        part = sample_rows(task.train.block, share, int(params.get("data_random_seed") or params.get("seed") or 1))
+        parts = [pickle.loads(part) for part in self.mesh.allgather(pickle.dumps(part, 5))]
+        pooled = dataclasses.replace(task.train, block=concat_blocks(parts))
+        names, categorical = self.request["feature_name"], self.request["categorical_feature"]
+        return make_dataset(pooled, params, names, categorical, None).construct()
 
     def _valid_sets(self, params: dict[str, Any], train_set: Any) -> tuple[list[Any], list[str]]:
         """The evaluation datasets of which this rank has rows."""
@@ -266,6 +289,19 @@ def _set_default_order(callback: Any, order: int) -> None:
 def _as_result(result: Result) -> Any:
     kind = getattr(lightgbm.basic, "EvalResult", None)  # a plain tuple before LightGBM 4.7
     return result if kind is None else kind(*result)
+
+
+def sample_rows(block: Block, count: int, seed: int) -> Block:
+    """Return so many rows of a block, without anything that bins do not depend on."""
+    rows: slice | np.ndarray = slice(None)
+    if count < block.n:
+        rows = np.sort(np.random.default_rng(seed).choice(block.n, count, replace=False))
+    return Block(
+        take_rows(block.data, rows),
+        label=np.zeros(min(count, block.n), np.float32),
+        feature_names=block.feature_names,
+        feature_types=block.feature_types,
+    )
 
 
 def clean_model(text: str) -> str:

@@ -25,7 +25,6 @@ from mltoolkit.lightgbm._library import LIGHTGBM, RayLightGBMActor, RayLightGBMT
 from mltoolkit.lightgbm._parameters import resolve_parameters
 from mltoolkit.lightgbm._progress import LightGBMPrinter
 from mltoolkit.lightgbm._rank import LightGBMRank
-from mltoolkit.lightgbm.matrix import ReplicatedMatrix
 
 __all__ = [
     "RayLightGBMActor",
@@ -230,10 +229,6 @@ def train_booster(
             "Early stopping needs at least one dataset to evaluate: give `evals` or `valid_sets` to train(), or `eval_set` to "
             "fit()."
         )
-    if own.values["tree_learner"] == "feature" and checked.num_actors > 1:
-        whole = ReplicatedMatrix(dtrain)
-        named = [(whole if matrix == dtrain else matrix, name) for matrix, name in named]
-        dtrain = whole
     hooks, periods, records = _split_callbacks(callbacks)
     if in_trial():
         hooks = _with_report(hooks, checked)
@@ -268,8 +263,6 @@ def train_booster(
         record.update(result.evals_result)
     total_s = time.monotonic() - started
     additional = {**result.additional_results(), "total_time_s": total_s}
-    if isinstance(dtrain, ReplicatedMatrix):
-        additional["total_n"] = dtrain.n
     if additional_results is not None:
         additional_results.update(additional)
     training._log(

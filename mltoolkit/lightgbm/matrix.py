@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from mltoolkit._boosting.matrix import RayDMatrix as _RayDMatrix
-from mltoolkit._boosting.matrix import Shard
 from mltoolkit._boosting.sharding import RayShardingMode, combine_data
 from mltoolkit._boosting.sources import RayFileType
 
@@ -15,7 +14,6 @@ __all__ = [
     "RayDeviceQuantileDMatrix",
     "RayFileType",
     "RayShardingMode",
-    "ReplicatedMatrix",
     "combine_data",
 ]
 
@@ -31,29 +29,3 @@ class RayDMatrix(_RayDMatrix):  # noqa: D101 - the docstring is the base class's
 
 class RayDeviceQuantileDMatrix(RayDMatrix):
     """The same as :class:`RayDMatrix`; LightGBM builds and keeps its bins on the device by itself."""
-
-
-class ReplicatedMatrix(RayDMatrix):
-    """A dataset of which every rank has all rows, as LightGBM's feature-parallel learner wants it.
-
-    Data in memory is written to shared memory once, where all ranks map it; files are read by each rank.
-
-    Parameters
-    ----------
-    matrix : RayDMatrix
-        Stays as it is.
-    """
-
-    def __init__(self, matrix: _RayDMatrix) -> None:
-        self.__dict__.update(matrix.__dict__)
-        self._given_num_actors = None
-        self._shards = self._rows = None
-        self.num_actors = None
-
-    def load_data(self, num_actors: int | None = None, rank: int | None = None) -> None:
-        """Keep the data in one piece."""
-        super().load_data(1)
-
-    def shard(self, rank: int) -> Shard:
-        """The piece."""
-        return super().shard(0)
