@@ -55,6 +55,7 @@ def _check_file(path: str | None, option: str, suffixes: tuple[str, ...]) -> Non
 def _load(options: argparse.Namespace) -> Any:
     """The algorithm of the checkpoint, with nothing of its training set-up running."""
     from mltoolkit.rllib.algorithms._checkpoints import read_manifest
+    from mltoolkit.rllib.algorithms._settings import MissingSettingsError
     from mltoolkit.rllib.algorithms.registry import get_algorithm_class
     from mltoolkit.rllib.env.errors import EnvError
 
@@ -70,6 +71,12 @@ def _load(options: argparse.Namespace) -> Any:
         changes |= {"num_env_runners": 0, "num_learners": 0, "evaluation_num_env_runners": 0, "log_dir": None}
         changes.pop("num_workers", None)
         return get_algorithm_class(kind).from_checkpoint(options.checkpoint, **changes)
+    except MissingSettingsError as error:
+        raise CommandError(
+            f"no checkpoint can have modules imported, and this one needs some: {'; '.join(error.reasons)}. Name an "
+            "environment by --env; with other parts of a program, evaluate in Python: "
+            "`Algorithm.from_checkpoint(path, config=config).evaluate()`."
+        ) from error
     except (ValueError, TypeError, KeyError, NotImplementedError, ImportError, OSError, EnvError) as error:
         raise CommandError(one_line(error)) from error
 

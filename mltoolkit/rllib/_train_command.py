@@ -227,7 +227,10 @@ def _report(analysis: ExperimentAnalysis, run: str) -> None:
         best = max(saved, key=_reached)
         assert best.checkpoint is not None
         lines.append("Try it:" if len(saved) == 1 else "Try the best:")
-        lines.append(f"  mltoolkit rllib evaluate {shlex.quote(best.checkpoint.path)} --run {run} --episodes 10")
+        env = best.config.get("env")
+        # What a checkpoint does not import by itself.
+        named = f" --env {shlex.quote(env)}" if isinstance(env, str) and (":" in env or "." in env) else ""
+        lines.append(f"  mltoolkit rllib evaluate {shlex.quote(best.checkpoint.path)} --run {run}{named} --episodes 10")
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
     failed = [trial for trial in trials if trial.status == "ERROR"]

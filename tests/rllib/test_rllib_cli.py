@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import sys
 
 import pytest
 
@@ -333,6 +334,30 @@ def test_train_and_then_evaluate_as_it_says(call, tmp_path, runtime):
     assert command[:3] == ["mltoolkit", "rllib", "evaluate"] and command[3] in lines[1]
     out, _ = call(*command[2:])
     assert out.startswith("Episode #0: reward: ") and "10 episodes, " in out
+
+
+def test_environments_of_the_users_own_are_named_again(call, tmp_path, runtime, monkeypatch):
+    module = "environments_of_the_cli_test"
+    (tmp_path / f"{module}.py").write_text("from gymnasium.envs.classic_control.cartpole import CartPoleEnv as Mine\n")
+    monkeypatch.chdir(tmp_path)
+    words = (
+        "--env",
+        f"{module}.Mine",
+        "--stop",
+        '{"training_iteration": 1}',
+        "-v",
+        "0",
+        "--storage-path",
+        str(tmp_path),
+    )
+    out, _ = call("train", *words, "--config", json.dumps({**SMALL, "horizon": 20}))
+    command = shlex.split(out.splitlines()[-1])
+    assert command[-4:] == ["--env", f"{module}.Mine", "--episodes", "10"]
+    out, _ = call(*command[2:])
+    assert "10 episodes, " in out
+    monkeypatch.delitem(sys.modules, module)
+    _, err = call(*command[2:-4], code=1)
+    assert f"'{module}.Mine' is no environment" in err and "by --env" in err and err.count("\n") == 1
 
 
 def test_a_trial_that_fails_is_told_in_one_line(call, tmp_path, runtime):

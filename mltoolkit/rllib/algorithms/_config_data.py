@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from mltoolkit.rllib.algorithms._config_model import MODEL_SETTINGS
-from mltoolkit.rllib.algorithms._settings import InvalidConfigError, Setting, SettingsDict
+from mltoolkit.rllib.algorithms._settings import MissingSettingsError, Setting, SettingsDict
 from mltoolkit.rllib.algorithms._space_data import is_space, space_from_data, space_to_data
 
 if TYPE_CHECKING:
@@ -246,10 +246,11 @@ def config_from_data(cls: type[Any], data: Mapping[str, Any], *, given: Mapping[
             read[key] = value
     if reader.lost:
         names = ", ".join(dict.fromkeys(each.partition("`:")[0].partition("[")[0].strip("`") for each in reader.lost))
-        raise InvalidConfigError(
+        raise MissingSettingsError(
             f"{where}These settings are not in the data and must be given again, as keywords of "
             f"`from_checkpoint` or in `from_data(data, given={{...}})`: {names}.\n"
-            + "\n".join(f"- {each}" for each in reader.lost)
+            + "\n".join(f"- {each}" for each in reader.lost),
+            reader.lost,
         )
     for key, value in read.items():
         if isinstance(config._settings.get(key), Setting) and key != "model":

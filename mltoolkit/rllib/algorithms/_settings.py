@@ -12,6 +12,7 @@ from mltoolkit.rllib.algorithms._constraints import Allowed
 
 __all__ = [
     "InvalidConfigError",
+    "MissingSettingsError",
     "Refused",
     "Setting",
     "SettingTable",
@@ -27,6 +28,23 @@ TUNE_KEYS = frozenset({"__trial_info__"})
 
 class InvalidConfigError(ValueError, TypeError):
     """A configuration holds values that are not allowed, or that do not go together; all of them are listed."""
+
+
+class MissingSettingsError(InvalidConfigError):
+    """Saved settings name parts of a program that is not at hand.
+
+    Attributes
+    ----------
+    reasons : list of str
+        One for each setting.
+    """
+
+    def __init__(self, message: str, reasons: list[str]) -> None:
+        super().__init__(message, reasons)
+        self.reasons = reasons
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class UnknownSettingError(KeyError, ValueError):
