@@ -22,6 +22,9 @@ __all__ = ["Inference", "NumpyInference", "TorchInference", "make_inference", "p
 
 State = dict[str, np.ndarray]
 
+# Multiplications of a forward pass below which one thread is as fast as several.
+_SINGLE_THREAD_WORK = 50e6
+
 
 class Inference(Protocol):
     """A policy as a runner uses it."""
@@ -134,6 +137,9 @@ class TorchInference:
         else:
             self.num_inputs = distribution.required_input_dim(action_space, model_config=module.model_config)
         self.max_seq_len = int(module.model_config.get("max_seq_len", 20)) if module.is_stateful() else 0
+        weights = [parameter for parameter in module.parameters() if parameter.ndim > 1]
+        # Convolutions use each weight often.
+        self._work = float("inf") if any(w.ndim > 2 for w in weights) else sum(w.numel() for w in weights)
 
     def set_weights(self, weights: dict[str, np.ndarray]) -> None:
         """Act by these weights from now on."""
@@ -150,6 +156,21 @@ class TorchInference:
         self, obs: np.ndarray, state: State, rng: np.random.Generator, explore: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, State]:
         """Actions, their log-probabilities, the distribution's inputs and the next state."""
+        torch = self._torch
+        threads = torch.get_num_threads()
+        if threads == 1 or self._work * len(obs) >= _SINGLE_THREAD_WORK:
+            return self._act(obs, state, rng, explore)
+        # Small matrices are multiplied faster by one thread than it takes to wait for others, much so where the
+        # machine has other things to do.
+        torch.set_num_threads(1)
+        try:
+            return self._act(obs, state, rng, explore)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _act(
+        self, obs: np.ndarray, state: State, rng: np.random.Generator, explore: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, State]:
         torch = self._torch
         batch: dict[str, Any] = {Columns.OBS: torch.from_numpy(np.ascontiguousarray(obs))}
         if state:

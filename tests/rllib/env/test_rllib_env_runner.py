@@ -300,3 +300,25 @@ def test_waiting_for_the_end_of_an_endless_episode_ends() -> None:
     runner = _runner(_config(_counting_env(10**9), num_envs=1, sample_timeout_s=0.05))
     with pytest.raises(TimeoutError, match="have not ended their episodes within 0.05 s"):
         runner.sample(_state(1), num_env_steps=4, complete_episodes=True)
+
+
+def test_a_small_torch_policy_acts_in_one_thread_and_leaves_the_others_as_they_were() -> None:
+    torch = pytest.importorskip("torch")
+    from mltoolkit.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
+    from mltoolkit.rllib.core.rl_module.build import build_module
+    from mltoolkit.rllib.env.inference import TorchInference
+
+    runner = _runner(_config())
+    module = build_module(_config(), *runner.spaces())
+    assert isinstance(module, DefaultPPOTorchRLModule)
+    seen: list[int] = []
+    module.encoder.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        infer = TorchInference(module, runner.env.action_space)
+        infer(np.zeros((2, 4), np.float32), {}, np.random.default_rng(0), True)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
