@@ -196,6 +196,11 @@ def marked_processes(marker: str) -> list[psutil.Process]:
     return found
 
 
+def session_pss() -> float:
+    """Return the proportional set size of all processes of this measurement, in MB."""
+    return sum(_pss_bytes(process.pid) or 0 for process in session_processes()) / 1e6
+
+
 def record_footprint(record: Recorder) -> None:
     """Record memory, number of processes and of TCP listeners of the session that is running now."""
     processes = session_processes()

@@ -128,6 +128,21 @@ METRICS: dict[str, Metric] = {
     "wine_fifo_again": Metric("40 networks x 10 epochs, in a running session", "tune_wine", "s", "lower", (_BARE,)),
     "wine_asha": Metric("40 networks, ASHA, whole script", "tune_wine", "s", "lower", _ray(15)),
     "wine_asha_epochs": Metric("epochs that ASHA ran, of 400", "tune_wine", "count", "lower"),
+    # boosting.py
+    "boost_train": Metric(
+        "XGBoost, 500,000 x 28, 50 rounds, 2 ranks, with start",
+        "boosting",
+        "s",
+        "lower",
+        (Aim("process", 0.8), Aim("dask", 1.0), Aim("ray", 1.0)),
+    ),
+    "boost_loss": Metric("its log-loss", "boosting", "1", "lower", (Aim("process", 0.99),)),
+    "boost_peak": Metric(
+        "its peak memory, all processes (PSS)", "boosting", "MB", "lower", (Aim("process", 0.77), Aim("dask", 1.0))
+    ),
+    "boost_wine_cost": Metric(
+        "XGBoost, wines, 3 ranks: more than one process takes", "boosting", "s", "lower", (Aim(None, 1.0),)
+    ),
     # tune_quality.py
     "branin_regret": Metric("TPE on Branin, regret after 100 trials", "tune_quality", "1", "lower", _OPTUNA),
     "hartmann6_regret": Metric("TPE on Hartmann-6, regret after 100 trials", "tune_quality", "1", "lower", _OPTUNA),

@@ -38,16 +38,18 @@ PROGRAMS = {
     "tune_results": ("mltoolkit", "ray", "optuna", "optuna_procs", "process"),
     "tune_wine": ("mltoolkit", "ray", "optuna", "optuna_procs", "process"),
     "tune_quality": ("mltoolkit", "optuna"),
+    "boosting": ("mltoolkit", "ray", "dask", "process"),
 }
 PARTS = {
     "joblib_backend": (("--searches", "tree_grid"), ("--searches", "forest_grid")),
     "tune_trials": (("--parts", "start"), ("--parts", "rate"), ("--parts", "large")),
     "tune_results": (("--shapes", "few"), ("--shapes", "many")),
     "tune_wine": (("--sweeps", "fifo"), ("--sweeps", "asha")),
+    "boosting": (("--parts", "time"), ("--parts", "memory"), ("--parts", "wine")),
 }
 """Programs that take long are run in parts: the shorter a turn, the more alike the machine is for all."""
 
-WITH_WINE = ("joblib_backend", "tune_wine")
+WITH_WINE = ("joblib_backend", "tune_wine", "boosting")
 """Programs that take `--wine`."""
 
 TIMEOUT_S = 900.0

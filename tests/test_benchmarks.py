@@ -23,9 +23,15 @@ PROGRAMS = (
     "tune_results",
     "tune_wine",
     "tune_quality",
+    "boosting",
     "run",
 )
-NEEDS = {"joblib_backend": ("sklearn",), "tune_wine": ("sklearn", "torch"), "tune_quality": ("optuna",)}
+NEEDS = {
+    "joblib_backend": ("sklearn",),
+    "tune_wine": ("sklearn", "torch"),
+    "tune_quality": ("optuna",),
+    "boosting": ("sklearn", "xgboost"),
+}
 
 pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="a distribution without benchmarks/")
 
