@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,39 +24,56 @@ _NAN = float("nan")
 
 
 class EpisodeWindow:
-    """Returns and lengths of the newest episodes, and counts over a lifetime.
+    """Returns and lengths of the episodes of an iteration, or of the newest ones where it ended fewer.
+
+    All of an iteration's: among hundreds of episodes the last hundred would be those of the last runners.
 
     Parameters
     ----------
     size : int
-        Newest episodes that means are taken over: ``metrics_num_episodes_for_smoothing``.
+        Episodes that means are of at least, once there are so many: ``metrics_num_episodes_for_smoothing``.
     keep_custom : bool, default=False
         Report custom metrics as lists, a value for each episode.
     """
 
     def __init__(self, size: int, keep_custom: bool = False) -> None:
         self._keep_custom = keep_custom
-        self._returns: deque[float] = deque(maxlen=size)
-        self._lengths: deque[int] = deque(maxlen=size)
-        self._custom: dict[str, deque[float]] = {}
-        self._hist: dict[str, deque[float]] = {}
         self._size = size
+        self._returns: list[float] = []
+        self._lengths: list[int] = []
+        self._custom: dict[str, list[float]] = {}
+        self._hist: dict[str, list[float]] = {}
+        self._this_iteration = 0
         self.num_episodes = 0
+
+    def begin_iteration(self) -> None:
+        """Forget what a mean with no new episodes would not be of."""
+        self._this_iteration = 0
+        for values in (self._returns, self._lengths, *self._custom.values(), *self._hist.values()):
+            del values[: -self._size]  # type: ignore[attr-defined]
 
     def add(self, episodes: dict[str, Any]) -> None:
         """Take up the episodes of a runner."""
         self._returns.extend(episodes["returns"])
         self._lengths.extend(episodes["lengths"])
+        self._this_iteration += len(episodes["returns"])
         self.num_episodes += len(episodes["returns"])
         for metrics in episodes["custom_metrics"]:
             for name, value in metrics.items():
-                self._custom.setdefault(name, deque(maxlen=self._size)).append(float(value))
+                self._custom.setdefault(name, []).append(float(value))
         for name, values in episodes["hist_data"].items():
-            self._hist.setdefault(name, deque(maxlen=self._size)).extend(float(value) for value in values)
+            self._hist.setdefault(name, []).extend(float(value) for value in values)
 
     def metrics(self) -> dict[str, Any]:
         """Their means and extremes; NaN where no episode has ended yet."""
-        return episode_metrics(self._returns, self._lengths, self._custom, self._hist, self._keep_custom)
+        newest = slice(-max(self._size, self._this_iteration), None)
+        return episode_metrics(
+            self._returns[newest],
+            self._lengths[newest],
+            {name: values[newest] for name, values in self._custom.items()},
+            {name: values[newest] for name, values in self._hist.items()},
+            self._keep_custom,
+        )
 
     def get_state(self) -> dict[str, Any]:
         """All as plain data."""
@@ -71,10 +87,10 @@ class EpisodeWindow:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take up what :meth:`get_state` gave."""
-        self._returns = deque(state["returns"], maxlen=self._size)
-        self._lengths = deque(state["lengths"], maxlen=self._size)
-        self._custom = {name: deque(values, maxlen=self._size) for name, values in state["custom"].items()}
-        self._hist = {name: deque(values, maxlen=self._size) for name, values in state["hist"].items()}
+        self._returns, self._lengths = list(state["returns"]), list(state["lengths"])
+        self._custom = {name: list(values) for name, values in state["custom"].items()}
+        self._hist = {name: list(values) for name, values in state["hist"].items()}
+        self._this_iteration = 0
         self.num_episodes = state["num_episodes"]
 
 

@@ -243,6 +243,7 @@ class Algorithm(Trainable):
             raise RuntimeError(f"This {type(self).__name__} was stopped; build another one from its config.")
         config = self.config
         start, episodes_before = time.perf_counter(), self._window.num_episodes
+        self._window.begin_iteration()
         steps_before, trained_before = self._steps_sampled, self._steps_trained
         evaluates = bool(config.evaluation_interval) and (self.iteration + 1) % config.evaluation_interval == 0
         evaluation = self._evaluator.begin_parallel() if evaluates and config.evaluation_parallel_to_training else None
@@ -710,6 +711,7 @@ class Algorithm(Trainable):
         algorithm_class = cls._class_of(content["algorithm"])
         if config is None:
             config = algorithm_class.get_default_config().from_data(content["state"]["config"], given=overrides)
+            config.log_dir = None  # files are written where the program says, not where a checkpoint does
         config = algorithm_class._completed(config, None)
         config.update_from_dict(overrides)
         algorithm = algorithm_class(config)

@@ -26,6 +26,7 @@ def test_without_an_episode_all_is_nan() -> None:
 def test_means_are_over_the_newest_episodes_under_both_names() -> None:
     window = EpisodeWindow(3)
     window.add(_episodes([1.0, 2.0, 3.0]))
+    window.begin_iteration()
     window.add(_episodes([10.0], a=0.5))
     metrics = window.metrics()
     assert metrics["episode_reward_mean"] == metrics["episode_return_mean"] == 5.0
@@ -41,6 +42,7 @@ def test_a_window_goes_on_from_its_state() -> None:
     window.add(_episodes([1.0, 2.0, 3.0], a=1.0))
     other.set_state(window.get_state())
     for w in (window, other):
+        w.begin_iteration()
         w.add(_episodes([9.0], a=2.0))
     assert window.metrics() == other.metrics()
     assert other.num_episodes == 4
@@ -54,3 +56,14 @@ def test_learner_results_under_the_names_of_the_older_stack() -> None:
 
 def test_metrics_of_lists() -> None:
     assert episode_metrics([1.0, 3.0], [5, 7])["episode_len_mean"] == 6.0
+
+
+def test_all_episodes_of_an_iteration_count_however_many() -> None:
+    window = EpisodeWindow(2)
+    window.add(_episodes([9.0]))
+    window.begin_iteration()
+    window.add(_episodes([1.0, 2.0]))
+    window.add(_episodes([3.0]))
+    assert window.metrics()["episode_reward_mean"] == 2.0
+    window.begin_iteration()
+    assert window.metrics()["episode_reward_mean"] == 2.5
