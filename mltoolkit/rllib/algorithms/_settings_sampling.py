@@ -393,7 +393,7 @@ REPORTING = (
         "reporting",
         100,
         whole_number(1),
-        "How many of the latest episodes means such as `episode_return_mean` are of.",
+        "Means such as `episode_return_mean` are of all episodes of an iteration, or of this many of the latest if it ended fewer.",
         old_names=("metrics_smoothing_episodes",),
     ),
     Setting(
