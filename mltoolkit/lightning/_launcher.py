@@ -70,13 +70,13 @@ class RayLauncher:
         """
         strategy = self._strategy
         preload_modules(*preloaded(strategy._package))
-        ensure_session(strategy.num_workers, strategy.worker_resources)
+        resources = ensure_session(strategy.num_workers, strategy.worker_resources)
         if trainer is not None:
             _settle_loggers(trainer)
         bars = _bars(trainer)
         call = _sent(_Call(function, args, kwargs, trainer, _GlobalState.capture(), bars))
         group = self._group = WorkerGroup(
-            strategy.num_workers, strategy.worker_resources, name=type(strategy).__name__, env_vars=strategy.env_vars
+            strategy.num_workers, resources, name=type(strategy).__name__, env_vars=strategy.env_vars
         )
         driver = BarDriver(trainer.callbacks[bars[0]], trainer) if bars else None
         try:

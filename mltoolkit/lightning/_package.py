@@ -42,9 +42,12 @@ def which_package(frame: FrameType | None = None) -> str:
         return loaded[0]
     if len(loaded) > 1:
         while frame is not None:
-            used = {name for value in list(frame.f_globals.values()) if (name := _home(value)) is not None}
-            if len(used) == 1 and not frame.f_globals.get("__name__", "").startswith("mltoolkit."):
-                return used.pop()
+            if not frame.f_globals.get("__name__", "").startswith("mltoolkit."):
+                # Locals with the variables of enclosing functions: nearer, and all that a function sent here may have.
+                for names in (frame.f_locals, frame.f_globals):
+                    used = {name for value in list(names.values()) if (name := _home(value)) is not None}
+                    if len(used) == 1:
+                        return used.pop()
             frame = frame.f_back
         return loaded[0]
     for name in PACKAGES:

@@ -58,8 +58,8 @@ class RayStrategy(PackageClass):
 
     Notes
     -----
-    If no session runs, one is started with as many CPUs as the workers ask for, even where the machine has fewer. A session
-    that the program has started by ``init(num_cpus=...)`` is a limit.
+    If no session runs, one is started; workers that ask for more CPUs than the machine has share them there. A session that
+    the program has started itself by ``init(num_cpus=...)`` is a limit.
     """
 
     _base_in_package: ClassVar[tuple[str, str]] = ("{package}.strategies", "DDPStrategy")

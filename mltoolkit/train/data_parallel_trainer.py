@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
@@ -101,11 +102,13 @@ class BaseTrainer:
 
         scaling = self.scaling_config
         preload_modules(*self._preloaded)
+        trainer = copy.copy(self)
         if scaling.num_workers:
-            ensure_session(scaling.num_workers, scaling.worker_resources)
+            resources = ensure_session(scaling.num_workers, scaling.worker_resources)
+            trainer.scaling_config = dataclasses.replace(scaling, resources_per_worker=resources)
         else:
             ensure_session(1, scaling.trainer_resources or {})
-        results = Tuner(self, run_config=self.run_config).fit()
+        results = Tuner(trainer, run_config=self.run_config).fit()
         result = results[0]
         if result.error is not None:
             failure, cause = _failure(result.error)

@@ -320,7 +320,6 @@ def test_trials_report_and_a_scheduler_ends_them(runtime, pl, parts, tmp_path):
     results = tune.Tuner(
         tune.with_resources(trial, get_tune_resources(num_workers=2)),
         param_space={"epochs": tune.grid_search([3, 50])},
-        tune_config=tune.TuneConfig(max_concurrent_trials=1),
         run_config=tune.RunConfig(storage_path=tmp_path, verbose=0, stop={"training_iteration": 3}),
     ).fit()
     assert not results.errors, results.errors

@@ -82,40 +82,51 @@ def assign_ranks(infos: Sequence[WorkerInfo]) -> list[tuple[int, Ranks]]:
     return numbered
 
 
-def ensure_session(num_workers: int, resources: Mapping[str, float]) -> None:
-    """Start a session if none runs, with as many CPUs as asked for even where the machine has fewer.
+_own_session = ""
+"""Node of the session that was started here, because the program had started none."""
 
-    A session that the user has started stays as it is: its CPUs are what the user allows.
+
+def ensure_session(num_workers: int, resources: Mapping[str, float]) -> dict[str, float]:
+    """Start a session if none runs, and say what each worker gets there.
+
+    In a session that the program has not started itself, workers that ask for more CPUs than there are share them. One
+    that it has started by ``init(num_cpus=...)`` is a limit.
 
     Parameters
     ----------
     num_workers : int
     resources : dict of str to float
-        Of each worker.
+        That each worker asks for.
+
+    Returns
+    -------
+    dict of str to float
+        The same, or with fewer CPUs.
 
     Raises
     ------
     NotEnoughResourcesError
         If a session inside this process can never hold the workers. A cluster may grow.
     """
+    global _own_session
+    resources = dict(resources)
     is_new = not mltoolkit.is_initialized()
     try:
-        embedded = mltoolkit.init(ignore_reinit_error=True).address_info["address"] == "inproc"
+        facts = mltoolkit.init(ignore_reinit_error=True).address_info
     except RuntimeError:  # inside a task or actor, whose session another process has started
-        return
-    if not embedded:
-        return
-    needed = resources.get("CPU", 0.0) * num_workers
-    have = mltoolkit.cluster_resources().get("CPU", 0.0)
-    if is_new and needed > have:
-        logger.warning(
-            "%d workers with %g CPUs each share the %g CPUs there are.", num_workers, resources.get("CPU", 0.0), have
-        )
-        mltoolkit.shutdown()
-        mltoolkit.init(num_cpus=math.ceil(needed))
+        return resources
+    if facts["address"] != "inproc":
+        return resources
+    if is_new:
+        _own_session = facts["node_id"]
     total = mltoolkit.cluster_resources()
+    each, have = resources.get("CPU", 0.0), total.get("CPU", 0.0)
+    if facts["node_id"] == _own_session and each * num_workers > have:
+        resources["CPU"] = math.floor(1000 * have / num_workers) / 1000
+        logger.warning("%d workers that ask for %g CPUs each share the %g CPUs there are.", num_workers, each, have)
     if any(amount * num_workers > total.get(name, 0.0) + 1e-9 for name, amount in resources.items()):
         raise NotEnoughResourcesError(_too_little(num_workers, resources, total))
+    return resources
 
 
 def _too_little(num_workers: int, resources: Mapping[str, float], total: Mapping[str, float]) -> str:
