@@ -117,8 +117,8 @@ class TrainTask:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def checkpoint_due(self, rounds: int) -> bool:
-        """Whether a checkpoint should be sent after so many rounds."""
-        return self.index == 0 and bool(self.checkpoint_every) and rounds % self.checkpoint_every == 0
+        """Whether a checkpoint should be sent after so many rounds: the first, and every n-th from there."""
+        return self.index == 0 and bool(self.checkpoint_every) and (rounds - 1) % self.checkpoint_every == 0
 
 
 class RankLibrary(ABC):

@@ -39,7 +39,7 @@ class RayParams:
     max_actor_restarts : int, default=0
         How often training starts again from its last checkpoint after actors were lost; -1 without limit.
     checkpoint_frequency : int, default=5
-        Rounds between checkpoints, which live in the driver's memory; 0 for none.
+        Rounds between checkpoints, which live in the driver's memory; the first is made after the first round. 0 for none.
     distributed_callbacks : list of DistributedCallback, optional
         Hooks that run in the actors, around loading, training and prediction.
     verbose : bool, optional

@@ -157,7 +157,7 @@ class Training:
         rounds = self.checkpoint.rounds if self.checkpoint else 0
         if self.params.elastic_training:
             left = len(group.actors)
-            if left < self.params.num_actors - self.params.max_failed_actors or not left:
+            if left < self.params.num_actors - self.params.max_failed_actors:
                 raise self.library.training_error(
                     f"Training lost {_ranks(failure.ranks)}; {left} actors are left, with "
                     f"max_failed_actors={self.params.max_failed_actors} of {self.params.num_actors}: {failure}"

@@ -149,7 +149,7 @@ def test_training_starts_again_from_the_last_checkpoint_with_all_ranks(runtime, 
     _, rounds = run(once(rank, 7), evals=evals, max_actor_restarts=1)
     assert rounds == [3] * 12
     indices = [index for index, _ in evals]
-    assert indices[-7:] == list(range(5, 12))  # round 5 was the checkpoint
+    assert indices[-6:] == list(range(6, 12))  # checkpoints come after round 0 and round 5
 
 
 def test_without_checkpoints_it_starts_over(runtime, once):
@@ -161,7 +161,7 @@ def test_without_checkpoints_it_starts_over(runtime, once):
 def test_elastic_training_goes_on_with_those_that_are_left(runtime, once, monkeypatch):
     monkeypatch.setenv("COUNTING_ELASTIC_RESTART_DISABLED", "1")
     result, rounds = run(once(1, 7), elastic_training=True, max_failed_actors=1, max_actor_restarts=1)
-    assert rounds == [3] * 5 + [2] * 7
+    assert rounds == [3] * 6 + [2] * 6
     assert result.total_n == 6
 
 
@@ -179,6 +179,18 @@ def test_elastic_training_takes_the_replacement_in(runtime, once, gate):
     assert rounds[-1] == 3
     assert rounds.count(2) > 0
     assert replaced.is_open()
+
+
+def test_elastic_training_that_may_lose_all_starts_again_with_all(runtime, tmp_path):
+    def hook(rank, done, task):
+        flag = tmp_path / f"killed-{rank}"
+        if done == 3 and not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _, rounds = run(hook, num_actors=2, elastic_training=True, max_failed_actors=2, max_actor_restarts=2)
+    assert rounds[-1] == 2
+    assert len(rounds) == 12
 
 
 def test_too_many_losses_end_elastic_training(runtime, tmp_path):
