@@ -294,7 +294,8 @@ def _forget_program() -> None:
         file = getattr(module, "__file__", None)
         spec = getattr(module, "__spec__", None)
         unfinished = getattr(spec, "_initializing", False)  # its import has not come to its end
-        made = file is None and spec is None and isinstance(module, types.ModuleType)  # by the program
+        # Made by the program. Inside packages such modules are made by extensions: torch._C has many.
+        made = file is None and spec is None and "." not in name and isinstance(module, types.ModuleType)
         foreign = isinstance(file, str) and not _is_within(file, kept)
         if name == "__main__" or unfinished or made or foreign:
             sys.modules.pop(name, None)

@@ -48,7 +48,9 @@ thing = Thing()
 weakref.finalize(thing, print, "finalized")
 logging.getLogger().addHandler(logging.FileHandler("root.txt"))
 os.environ["SEEN"] = "at init"
-import warnings; warnings.simplefilter("error")
+import types, warnings; warnings.simplefilter("error")
+sys.modules["made_here"] = types.ModuleType("made_here")
+sys.modules["numpy.made_by_extension"] = types.ModuleType("numpy.made_by_extension")
 print("once", end=" ")
 
 @ray.remote
@@ -66,6 +68,7 @@ def look():
         "threads": {each["num_threads"] for each in threadpoolctl.threadpool_info()},
         "numpy": len([name for name in sys.modules if name.startswith("numpy")]) > 20,
         "env": os.environ["SEEN"],
+        "made": [name for name in ("made_here", "numpy.made_by_extension") if name in sys.modules],
         "handlers": [type(each).__name__ for each in logging.getLogger().handlers],
     }
 
@@ -74,6 +77,7 @@ found = ray.get(look.remote(), timeout=60)
 assert found.pop("file") != os.path.realpath("log.txt"), found
 assert found == {
     "fork": True, "own": "as imported", "main": [], "blas": 200.0, "threads": {1}, "numpy": True, "env": "at init",
+    "made": ["numpy.made_by_extension"],
     "handlers": ["StreamHandler"],
 }, found
 again = ray.get([look.remote() for _ in range(4)], timeout=60)
