@@ -19,9 +19,12 @@ sys.path[:0] = [p for p in [str(Path(__file__).resolve().parent)] if p not in sy
 # Tests start hundreds of interpreters, and each would compile anew what it imports of ours.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-# Where a shell starts a run in the background, Ctrl-C is ignored, and every program that tests start would inherit that.
+# A run in the background ignores Ctrl-C, one under `nohup` the end of its terminal, and every program that tests start would
+# inherit that. A handler is not inherited.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # Folders of our own, set before anything imports mltoolkit: what a session leaves can then be told from what other
 # programs on the host keep. The paths stay short, since sockets live in them. With pytest-xdist each process has its own,
