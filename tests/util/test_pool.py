@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import multiprocessing
 import multiprocessing.pool
@@ -117,6 +118,7 @@ def standard():
 def _no_resource_tracker():
     """End the helper process that spawning starts, which would otherwise live as long as this process does."""
     yield
+    gc.collect()  # it removes the semaphores of pools that are garbage by now, whose own removal would fail later
     multiprocessing.resource_tracker._resource_tracker._stop()
 
 
@@ -205,7 +207,7 @@ class TestLikeTheStandardPool:
         # Ended by an error: otherwise the shared pool would go on with it.
         def numbers():
             for i in itertools.count():
-                if stop.is_set():
+                if i > 5 and stop.is_set():
                     return
                 yield i
 
