@@ -237,7 +237,7 @@ class Mesh:
                 if done:
                     watch(at)
 
-    def allgather(self, data: bytes) -> list[bytes]:
+    def allgather(self, data: bytes) -> list[bytes | bytearray]:
         """Give something to all ranks, each of any length, and return what each of them gave, by place."""
         others = list(self._peers)
         lengths = {at: bytearray(_LENGTH.size) for at in others}
@@ -251,7 +251,7 @@ class Mesh:
                 self._exchange_large(dict.fromkeys(others, data), {at: memoryview(part) for at, part in parts.items()})
             except OSError as error:
                 raise LostPeersError(f"Lost the connection to another rank: {error}") from error
-        return [data if at == self.index else bytes(parts[at]) for at in range(self.size)]
+        return [data if at == self.index else parts[at] for at in range(self.size)]
 
     def part(self, indices: Sequence[int]) -> Mesh:
         """Return a mesh of some of the ranks, this one among them, over the same connections."""

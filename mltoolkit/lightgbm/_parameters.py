@@ -166,14 +166,7 @@ def _add_metrics(values: dict[str, Any], metrics: Sequence[str]) -> None:
 
 
 def _fix_layout(values: dict[str, Any]) -> None:
-    """Choose the layout of histograms, which LightGBM chooses by a race: other winners, other sums in the last digits."""
-    if not any(_take_flag(values, name) for name in ("force_col_wise", "force_row_wise")):
-        values["force_col_wise"] = True
-
-
-def _take_flag(values: dict[str, Any], name: str) -> bool:
-    value = _take(values, name, False)[1]
-    on = value in (True, 1, "true", "+")
-    if on:
-        values[name] = True
-    return on
+    """Bring the user's choice of the layout of histograms under its main name."""
+    for name in ("force_col_wise", "force_row_wise"):
+        if _take(values, name, False)[1] in (True, 1, "true", "+"):
+            values[name] = True

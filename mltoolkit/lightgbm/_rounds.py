@@ -15,8 +15,8 @@ import cloudpickle
 import lightgbm
 import numpy as np
 
-from mltoolkit._boosting.actor import Checkpoint, TrainTask
-from mltoolkit._boosting.block import Block, concat_blocks, take_rows
+from mltoolkit._boosting.actor import Checkpoint, Data, TrainTask
+from mltoolkit._boosting.block import Block, concat_blocks, is_sparse, n_columns, take_rows
 from mltoolkit.lightgbm._mesh import Mesh
 from mltoolkit.lightgbm._metrics import MetricReducer, Result, needs_predictions
 from mltoolkit.lightgbm._network import Network
@@ -26,6 +26,9 @@ __all__ = ["Rounds"]
 
 #: Of the parameters that a model's file holds, what says how it was trained and not what it is.
 _HOW = {"num_machines": "1", "tree_learner": "serial", "pre_partition": "0", "num_threads": "0"}
+
+
+_ROW_WISE_COLUMNS = 64
 
 
 class _Asked(Exception):
@@ -132,6 +135,11 @@ class Rounds:
             params["pre_partition"] = True
         else:
             params["tree_learner"] = "serial"
+        if not {"force_col_wise", "force_row_wise"} & set(params):
+            # LightGBM would choose by a race: another winner, other sums in the last digits.
+            features = self.task.train.block.data
+            narrow = n_columns(features) <= _ROW_WISE_COLUMNS and not is_sparse(features)
+            params["force_row_wise" if narrow else "force_col_wise"] = True
         if self.done:
             # The state of its generators cannot be saved: other seeds, or the rounds to come would sample what the first
             # ones did.
@@ -153,11 +161,19 @@ class Rounds:
         share = math.ceil(wanted * task.train.block.n / sum(rows))
         if sum(rows) > wanted:
             params["feature_pre_filter"] = False  # counts in the sample are not those in the data
-        part = sample_rows(task.train.block, share, int(params.get("data_random_seed") or params.get("seed") or 1))
-        parts = [pickle.loads(part) for part in self.mesh.allgather(pickle.dumps(part, 5))]
-        pooled = dataclasses.replace(task.train, block=concat_blocks(parts))
+        seed = int(params.get("data_random_seed") or params.get("seed") or 1)
+        pooled = self._pool(sample_rows(task.train.block, share, seed))
         names, categorical = self.request["feature_name"], self.request["categorical_feature"]
         return make_dataset(pooled, params, names, categorical, None).construct()
+
+    def _pool(self, own: Block) -> Data:
+        assert self.mesh is not None
+        gathered = self.mesh.allgather(pickle.dumps(own, 5))
+        parts = []
+        for at in range(self.mesh.size):
+            parts.append(own if at == self.mesh.index else pickle.loads(gathered[at]))
+            gathered[at] = b""
+        return dataclasses.replace(self.task.train, block=concat_blocks(parts))
 
     def _valid_sets(self, params: dict[str, Any], train_set: Any) -> tuple[list[Any], list[str]]:
         """The evaluation datasets of which this rank has rows."""

@@ -79,11 +79,10 @@ def test_metrics_are_those_of_the_call_and_of_the_parameters():
     assert "metric" not in resolve({}).values
 
 
-def test_the_layout_of_histograms_is_no_race():
-    assert resolve({}).values["force_col_wise"] is True
-    own = resolve({"force_row_wise": True}).values
-    assert own["force_row_wise"] is True
-    assert "force_col_wise" not in own
+def test_the_layout_of_histograms_is_the_users_if_there_is_one():
+    assert not {"force_col_wise", "force_row_wise"} & set(resolve({}).values)
+    assert resolve({"force_row_wise": True, "force_col_wise": False}).values["force_row_wise"] is True
+    assert "force_col_wise" not in resolve({"force_row_wise": True, "force_col_wise": False}).values
 
 
 def test_more_threads_than_cpus():

@@ -53,7 +53,7 @@ def test_metrics_are_those_of_the_whole(runtime, data):
 
 def test_the_model_is_that_of_one_process(runtime, data):
     params = {"objective": "regression", "min_data_in_leaf": 5}
-    plain = lightgbm.train({**params, "verbosity": -1}, lightgbm.Dataset(*data), 10)
+    plain = lightgbm.train({**params, "verbosity": -1, "num_threads": 1}, lightgbm.Dataset(*data), 10)
     model = train(params, RayDMatrix(*data), num_boost_round=10, ray_params=TWO, **QUIET)
     assert np.allclose(plain.predict(data[0]), model.predict(data[0]))
 
@@ -210,7 +210,7 @@ def test_weights_and_scores_to_begin_with(runtime, data):
 
 def test_a_model_is_continued(runtime, data):
     X, y = data
-    first = lightgbm.train({"objective": "binary", "verbosity": -1}, lightgbm.Dataset(X, y), 3)
+    first = lightgbm.train({"objective": "binary", "verbosity": -1, "num_threads": 1}, lightgbm.Dataset(X, y), 3)
     seen = {}
     dtrain = RayDMatrix(X, y)
     model = train(
