@@ -1,4 +1,4 @@
-"""How each runtime trains XGBoost on arrays that the program holds, start and end of the runtime included."""
+"""How each runtime trains XGBoost and LightGBM on arrays that the program holds, start and end of the runtime included."""
 
 from __future__ import annotations
 
@@ -77,10 +77,49 @@ def train_ray(params: Mapping[str, Any], features: Any, labels: Any, rounds: int
         ray.shutdown()
 
 
-TRAINERS: dict[str, Trainer] = {
-    "mltoolkit": train_mltoolkit,
-    "ray": train_ray,
-    "dask": train_dask,
-    "process": train_plain,
+def lightgbm_plain(params: Mapping[str, Any], features: Any, labels: Any, rounds: int, *, ranks: int) -> Any:
+    """The library itself, with as many threads as others have ranks."""
+    import lightgbm
+
+    return lightgbm.train({**params, "num_threads": ranks}, lightgbm.Dataset(features, labels), rounds)
+
+
+def lightgbm_mltoolkit(params: Mapping[str, Any], features: Any, labels: Any, rounds: int, *, ranks: int) -> Any:
+    """Actors with one CPU each."""
+    from mltoolkit.lightgbm import RayDMatrix, RayParams, train
+
+    model = train(
+        params,
+        RayDMatrix(features, labels),
+        num_boost_round=rounds,
+        ray_params=RayParams(num_actors=ranks, cpus_per_actor=1),
+    )
+    return model.booster_
+
+
+def lightgbm_dask(params: Mapping[str, Any], features: Any, labels: Any, rounds: int, *, ranks: int) -> Any:
+    """Worker processes with one thread each."""
+    import dask.array
+    import distributed
+    import lightgbm
+
+    rows = -(-len(features) // ranks)
+    with (
+        distributed.LocalCluster(
+            n_workers=ranks, threads_per_worker=1, dashboard_address=None, silence_logs=ERROR
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        model = lightgbm.DaskLGBMClassifier(client=client, n_estimators=rounds, **params)
+        model.fit(
+            dask.array.from_array(features, chunks=(rows, features.shape[1])),
+            dask.array.from_array(labels, chunks=rows),
+        )
+        return model.booster_
+
+
+TRAINERS: dict[str, dict[str, Trainer]] = {
+    "xgboost": {"mltoolkit": train_mltoolkit, "ray": train_ray, "dask": train_dask, "process": train_plain},
+    "lightgbm": {"mltoolkit": lightgbm_mltoolkit, "dask": lightgbm_dask, "process": lightgbm_plain},
 }
-RUNTIMES = tuple(TRAINERS)
+RUNTIMES = ("mltoolkit", "ray", "dask", "process")

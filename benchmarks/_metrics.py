@@ -143,6 +143,20 @@ METRICS: dict[str, Metric] = {
     "boost_wine_cost": Metric(
         "XGBoost, wines, 3 ranks: more than one process takes", "boosting", "s", "lower", (Aim(None, 1.0),)
     ),
+    "lightgbm_train": Metric(
+        "LightGBM, 500,000 x 28, 50 rounds, 2 ranks, with start",
+        "boosting",
+        "s",
+        "lower",
+        (Aim("process", 0.8), Aim("dask", 1.0)),
+    ),
+    "lightgbm_loss": Metric("its log-loss", "boosting", "1", "lower", (Aim("process", 0.99),)),
+    "lightgbm_peak": Metric(
+        "its peak memory, all processes (PSS)", "boosting", "MB", "lower", (Aim("process", 0.77), Aim("dask", 1.0))
+    ),
+    "lightgbm_wine_cost": Metric(
+        "LightGBM, wines, 3 ranks: more than one process takes", "boosting", "s", "lower", (Aim(None, 1.0),)
+    ),
     # tune_quality.py
     "branin_regret": Metric("TPE on Branin, regret after 100 trials", "tune_quality", "1", "lower", _OPTUNA),
     "hartmann6_regret": Metric("TPE on Hartmann-6, regret after 100 trials", "tune_quality", "1", "lower", _OPTUNA),

@@ -1,4 +1,4 @@
-"""What does it cost to distribute XGBoost: time with start-up, memory of all processes, the fixed cost on small data?
+"""What does it cost to distribute XGBoost or LightGBM: time with start-up, memory of all processes, the fixed cost on small data?
 
 Each measurement is a fresh interpreter that has imported the library and made its data; the clock starts before the runtime
 is imported and started, and stops when the model is there. Two ranks with one thread each, against the plain library with
@@ -8,6 +8,7 @@ compared by run.py's reader: a faster worse model does not count.
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 import time
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 PARTS = ("time", "memory", "wine")
-PARAMS = {"objective": "binary:logistic", "tree_method": "hist"}
+PARAMS: dict[str, dict[str, Any]] = {
+    "xgboost": {"objective": "binary:logistic", "tree_method": "hist"},
+    "lightgbm": {"objective": "binary", "verbosity": -1},
+}
+PREFIX = {"xgboost": "boost", "lightgbm": "lightgbm"}
 _LOOK_EVERY_S = 0.02
 
 
@@ -53,10 +58,13 @@ def load_wine(wine: str | None) -> tuple[np.ndarray, np.ndarray]:
 def log_loss(booster: Any, features: np.ndarray, labels: np.ndarray) -> float:
     """Loss of a model on its training data."""
     import numpy as np
-    import xgboost
 
-    predicted = np.clip(booster.predict(xgboost.DMatrix(features[:50_000])), 1e-7, 1 - 1e-7)
-    labels = labels[:50_000]
+    features, labels = features[:50_000], labels[:50_000]
+    if type(booster).__module__.startswith("xgboost"):
+        import xgboost
+
+        features = xgboost.DMatrix(features)
+    predicted = np.clip(booster.predict(features), 1e-7, 1 - 1e-7)
     return float(-np.mean(labels * np.log(predicted) + (1 - labels) * np.log(1 - predicted)))
 
 
@@ -79,36 +87,36 @@ class PeakWatch:
             self.peak = max(self.peak, session_pss())
 
 
-def child(part: str, runtime: str, wine: str | None, smoke: bool) -> None:
+def child(library: str, part: str, runtime: str, wine: str | None, smoke: bool) -> None:
     """Measure one part in this fresh interpreter."""
-    import numpy as np  # noqa: F401
-    import xgboost
-
+    importlib.import_module("numpy")
+    importlib.import_module(library)
     values: dict[str, list[float]] = {}
     facts: dict[str, float] = {}
-    train = TRAINERS[runtime]
+    train, plain = TRAINERS[library][runtime], TRAINERS[library]["process"]
+    params, prefix = PARAMS[library], PREFIX[library]
     if part == "wine":
         features, labels = load_wine(wine)
         start = time.perf_counter()
-        xgboost.train({**PARAMS, "nthread": 2}, xgboost.DMatrix(features, labels), 100)
-        plain = time.perf_counter() - start
+        plain(params, features, labels, 100, ranks=2)
+        alone = time.perf_counter() - start
         start = time.perf_counter()
-        train(PARAMS, features, labels, 100, ranks=3)
+        train(params, features, labels, 100, ranks=3)
         # On a busy machine the threads of one process may wait for each other longer than distributing takes.
-        values["boost_wine_cost"] = [max(time.perf_counter() - start - plain, 0.001)]
+        values[f"{prefix}_wine_cost"] = [max(time.perf_counter() - start - alone, 0.001)]
     else:
         features, labels = make_data(smoke)
         rounds = 3 if smoke else 50
         if part == "memory":
             with PeakWatch() as watch:
-                booster = train(PARAMS, features, labels, rounds, ranks=2)
-            values["boost_peak"] = [watch.peak]
+                booster = train(params, features, labels, rounds, ranks=2)
+            values[f"{prefix}_peak"] = [watch.peak]
         else:
             start = time.perf_counter()
-            booster = train(PARAMS, features, labels, rounds, ranks=2)
-            values["boost_train"] = [time.perf_counter() - start]
-            values["boost_loss"] = [log_loss(booster, features, labels)]
-        facts[f"boost_{part}_data_mb"] = features.nbytes / 1e6
+            booster = train(params, features, labels, rounds, ranks=2)
+            values[f"{prefix}_train"] = [time.perf_counter() - start]
+            values[f"{prefix}_loss"] = [log_loss(booster, features, labels)]
+        facts[f"{prefix}_{part}_data_mb"] = features.nbytes / 1e6
     answer(values, facts)
 
 
@@ -116,22 +124,34 @@ def main() -> None:
     """Run the program."""
     arguments = parser(__doc__, RUNTIMES)
     arguments.add_argument("--wine", help="path of the wine-quality CSV; without it the data that scikit-learn bundles")
+    arguments.add_argument("--library", choices=tuple(PARAMS), default="xgboost", help="default: %(default)s")
     arguments.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what is measured")
     arguments.add_argument("--child", choices=PARTS, help="used by the program itself")
     options = arguments.parse_args()
     seed_everything()
     if options.child:
-        child(options.child, options.runtime, options.wine, options.smoke)
+        child(options.library, options.child, options.runtime, options.wine, options.smoke)
         return
     record = Recorder(options.runtime)
     for part in options.parts:
+        if options.runtime not in TRAINERS[options.library]:
+            continue
         if part == "wine" and options.runtime == "process":
             continue  # it is what the others are compared with
-        command = [sys.executable, __file__, "--child", part, "--runtime", options.runtime]
+        command = [
+            sys.executable,
+            __file__,
+            "--child",
+            part,
+            "--library",
+            options.library,
+            "--runtime",
+            options.runtime,
+        ]
         command += ["--wine", str(Path(options.wine).resolve())] if options.wine else []
         command += ["--smoke"] if options.smoke else []
         run_fresh(command, record, timeout=600)
-    record.finish(options.out, (options.runtime, "xgboost-cpu", "xgboost", "numpy", "distributed"))
+    record.finish(options.out, (options.runtime, "xgboost-cpu", "xgboost", "lightgbm", "numpy", "distributed"))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,11 @@ PARTS = {
     "tune_trials": (("--parts", "start"), ("--parts", "rate"), ("--parts", "large")),
     "tune_results": (("--shapes", "few"), ("--shapes", "many")),
     "tune_wine": (("--sweeps", "fifo"), ("--sweeps", "asha")),
-    "boosting": (("--parts", "time"), ("--parts", "memory"), ("--parts", "wine")),
+    "boosting": tuple(
+        ("--library", library, "--parts", part)
+        for library in ("xgboost", "lightgbm")
+        for part in ("time", "memory", "wine")
+    ),
 }
 """Programs that take long are run in parts: the shorter a turn, the more alike the machine is for all."""
 
