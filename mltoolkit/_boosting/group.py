@@ -99,8 +99,13 @@ class ActorGroup:
 
     # ---- starting ------------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start the actors that are missing, and wait until they have their data.
+    def start(self, ranks: Iterable[int] | None = None) -> None:
+        """Start actors that are missing, and wait until they have their data.
+
+        Parameters
+        ----------
+        ranks : iterable of int, optional
+            Which. Default: all.
 
         Raises
         ------
@@ -109,7 +114,8 @@ class ActorGroup:
         TimeoutError
             If the cluster does not free enough for them in time.
         """
-        missing = [rank for rank in range(self.params.num_actors) if rank not in self.actors]
+        wanted = range(self.params.num_actors) if ranks is None else sorted(ranks)
+        missing = [rank for rank in wanted if rank not in self.actors]
         if not missing:
             return
         with light_start(self.library.module):

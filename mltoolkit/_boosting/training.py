@@ -21,7 +21,7 @@ __all__ = ["Training", "TrainingResult"]
 
 # How long ranks have to notice by themselves that another one is lost, before they are told, and before they are ended.
 _NOTICE_S = 2.0
-_UNWIND_S = 8.0
+_UNWIND_S = 4.0
 
 
 @dataclass
@@ -63,6 +63,8 @@ class _Attempt:
 
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
     errors: dict[int, BaseException] = field(default_factory=dict)
+    #: Ranks in good order that were ended, because they waited for lost ones: they start again at once.
+    ended: set[int] = field(default_factory=set)
 
 
 class Training:
@@ -107,6 +109,7 @@ class Training:
         self._training_s = 0.0
         self._next_look = 0.0
         self._starting: dict[int, Starting] = {}
+        self._ended: set[int] = set()
         self._first_ready_at: float | None = None
         self._log = library.logger.info if params.verbose else library.logger.debug
 
@@ -132,9 +135,10 @@ class Training:
             try:
                 while True:
                     try:
-                        if not (self.params.elastic_training and group.actors):
-                            group.start()
-                            self._log("[%s] %d actors are ready.", self.library.name, len(group.actors))
+                        goes_on = self.params.elastic_training and (group.actors or self._ended)
+                        group.start(self._ended if goes_on else None)
+                        self._ended = set()
+                        self._log("[%s] %d actors are ready.", self.library.name, len(group.actors))
                         result = self._attempt(group, request)
                         if result is not None:
                             return result
@@ -148,6 +152,7 @@ class Training:
         """Make the group fit for another attempt, or give up."""
         limit = self.params.max_actor_restarts
         group.drop(failure.ranks)
+        self._ended.difference_update(failure.ranks)
         if 0 <= limit <= self._restarts:
             allowed = f"max_actor_restarts={limit}" + (" are used up" if limit else "")
             raise self.library.training_error(
@@ -156,7 +161,7 @@ class Training:
         self._restarts += 1
         rounds = self.checkpoint.rounds if self.checkpoint else 0
         if self.params.elastic_training:
-            left = len(group.actors)
+            left = len({*group.actors, *self._ended})
             if left < self.params.num_actors - self.params.max_failed_actors:
                 raise self.library.training_error(
                     f"Training lost {_ranks(failure.ranks)}; {left} actors are left, with "
@@ -274,7 +279,8 @@ class Training:
             if deadline is not None and (not calls or (told and time.monotonic() > deadline)):
                 for rank in calls.values():
                     attempt.errors[rank] = LostPeersError("It did not notice within time that another rank was lost.")
-                    group.drop([rank])
+                    attempt.ended.add(rank)
+                group.drop(attempt.ended)
                 return attempt
         return attempt
 
@@ -316,7 +322,8 @@ class Training:
             raise self.library.training_error(
                 f"Training failed in rank {rank}: {type(cause).__name__}: {cause}"
             ) from error
-        gone = tuple(sorted({*lost, *(rank for rank in ranks if rank not in group.actors)}))
+        gone = tuple(sorted(lost))
+        self._ended = set(attempt.ended)
         rank, error = min((lost or attempt.errors).items())
         raise ActorFailure(gone, f"rank {rank}: {error}") from error
 

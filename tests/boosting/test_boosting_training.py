@@ -193,6 +193,24 @@ def test_elastic_training_that_may_lose_all_starts_again_with_all(runtime, tmp_p
     assert len(rounds) == 12
 
 
+def test_a_rank_that_does_not_notice_is_ended_and_not_counted_as_lost(runtime, once, tmp_path, monkeypatch):
+    monkeypatch.setenv("COUNTING_ELASTIC_RESTART_DISABLED", "1")
+    monkeypatch.setattr("mltoolkit._boosting.training._NOTICE_S", 0.1)
+    monkeypatch.setattr("mltoolkit._boosting.training._UNWIND_S", 0.1)
+    kill = once(1, 7)
+
+    def hook(rank, done, task):
+        stuck = tmp_path / "stuck"
+        if rank == 0 and done == 7 and not stuck.exists():
+            stuck.touch()
+            (tmp_path / "here-0").touch()
+            task.stop.wait(60)
+        kill(rank, done, task)
+
+    _, rounds = run(hook, elastic_training=True, max_failed_actors=1, max_actor_restarts=1)
+    assert rounds == [3] * 6 + [2] * 6
+
+
 def test_too_many_losses_end_elastic_training(runtime, tmp_path):
     def hook(rank, done, task):
         if rank and done == 3:
