@@ -45,11 +45,24 @@ CHECKS = {
     "core_evolution_strategies": rising,
     "core_gpus": lambda out: out.split("\n")[-2] == "done" and sorted(map(int, re.findall(r"\d", out))) == [0, 1, 2],
     "tune_random_forest": lambda out: "'n_estimators': " in out.splitlines()[-1] and out.splitlines()[-1][0] == "{",
+    "boosting_wine": lambda out: (
+        [line.split()[0] for line in out.splitlines()] == ["xgboost", "lightgbm"]
+        and all(float(line.split()[1]) > 0.75 for line in out.splitlines())
+    ),
+    "boosting_native_api": lambda out: int(out.split()[0]) < 100 and float(out.split()[1]) < 0.06,
     "core_map_reduce": lambda out: len(re.findall(r"\('\w+', \d+\)", out)) == 5 and "'is'" in out and "1000" in out,
     "rllib_ppo_cartpole": learned_from_iteration_to_iteration,
     "tune_ppo_layers": four_networks_came_to_400,
 }
-NEEDS = {"rllib_ppo_cartpole": ["gymnasium", "torch"], "tune_ppo_layers": ["gymnasium", "pandas", "torch"]}
+NEEDS = {
+    "rllib_ppo_cartpole": ["gymnasium", "torch"],
+    "tune_ppo_layers": ["gymnasium", "pandas", "torch"],
+    "boosting_wine": ["lightgbm", "pandas", "sklearn", "xgboost"],
+    "boosting_native_api": ["sklearn", "xgboost"],
+}
+
+# What programs are told on the command line.
+ARGUMENTS = {"boosting_wine": [BESIDE.parent / "data" / "winequality-red.csv"]}
 
 # The same ground as the programs beside a checkout, for checkouts that have none.
 PROGRAMS = {
@@ -239,8 +252,10 @@ def test_program_beside_the_checkout(tmp_path, name):
     missing = [package for package in NEEDS.get(name, []) if not is_installed(package)]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
+    if not all(argument.exists() for argument in ARGUMENTS.get(name, [])):
+        pytest.skip("its data is not beside this checkout")
     done = subprocess.run(
-        [sys.executable, "-m", "mltoolkit", str(path)],
+        [sys.executable, "-m", "mltoolkit", str(path), *map(str, ARGUMENTS.get(name, []))],
         env=script_env({"MLTOOLKIT_RESULTS_DIR": str(tmp_path / "results")}),
         cwd=tmp_path,
         capture_output=True,
