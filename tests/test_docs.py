@@ -40,6 +40,8 @@ def program_of(page):
 # Packages that the programs of a page are about; without them they cannot run.
 NEEDS = {
     "coming-from-optuna": ["optuna", "pandas"],
+    "lightgbm": ["lightgbm", "sklearn"],
+    "xgboost": ["sklearn", "xgboost"],
     "coming-from-ray-tune": ["pandas"],
     "coming-from-rllib": ["gymnasium", "torch"],
     "coming-from-stable-baselines3": ["gymnasium", "torch"],
@@ -69,6 +71,7 @@ def test_site_builds_without_a_warning(tmp_path):
         ("core", "mltoolkit.init"),
         ("tune", "mltoolkit.tune.Tuner"),
         ("train", "mltoolkit.train.report"),
+        ("boosting", "mltoolkit.lightgbm.main.train"),
         ("rllib", "mltoolkit.rllib.algorithms.ppo.PPOConfig"),
     ):
         reference = (tmp_path / "html" / "api" / f"{page}.html").read_text()
@@ -87,7 +90,7 @@ def test_programs_on_a_page(page, tmp_path):
     missing = [package for package in NEEDS.get(page.stem, []) if not is_installed(package)]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
-    script = tmp_path / f"{page.stem}.py"
+    script = tmp_path / f"page_{page.stem}.py"  # a page may have the name of the package that it imports
     script.write_text(program_of(page))
     env = script_env({"MLTOOLKIT_RESULTS_DIR": str(tmp_path / "results")})
     done = subprocess.run(
