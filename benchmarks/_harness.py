@@ -88,7 +88,7 @@ class Recorder:
         for name, values in self.values.items():
             metric = METRICS[name]
             spread = f"  [{min(values):.4g} .. {max(values):.4g}]" if len(values) > 1 else ""
-            print(f"  {metric.title:<50} {statistics.median(values):>12.4g} {metric.unit}{spread}")
+            print(f"  {metric.title:<50} {metric.summarise(values):>12.4g} {metric.unit}{spread}")
 
 
 def parser(doc: str | None, runtimes: tuple[str, ...]) -> argparse.ArgumentParser:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, field
 from typing import Literal
 
 from _runtimes import cpu_count
 
-RUNTIMES = ("mltoolkit", "ray", "dask", "loky", "optuna", "optuna_procs", "stdlib", "process")
+RUNTIMES = ("mltoolkit", "ray", "dask", "loky", "optuna", "optuna_procs", "sb3", "stdlib", "process")
 """Columns of the table: the package, its peers, the standard library's pool, and one process without any of them.
 
-Optuna has two: with its own threads, and in processes that share a study.
+Optuna has two: with its own threads, and in processes that share a study. `sb3` is Stable-Baselines3.
 """
 
 
@@ -32,13 +33,21 @@ class Aim:
 
 @dataclass(frozen=True)
 class Metric:
-    """One row of the table: what is measured, by which program, in which unit, and whether less or more is better."""
+    """One row of the table: what is measured, by which program, in which unit, and whether less or more is better.
+
+    Its samples are summarised by their median, or by their mean: the median of what is 0 or 1 hides what is rare.
+    """
 
     title: str
     program: str
     unit: str
     better: Literal["lower", "higher"]
     aims: tuple[Aim, ...] = field(default=())
+    summary: Literal["median", "mean"] = "median"
+
+    def summarise(self, values: list[float]) -> float:
+        """Return the one value that stands for all samples."""
+        return statistics.median(values) if self.summary == "median" else statistics.fmean(values)
 
 
 def _ray(factor: float) -> tuple[Aim, ...]:
@@ -53,6 +62,47 @@ _BARE = Aim("process", round(cpu_count() / 1.3, 2))
 """At most 1.3 times what one process takes, divided by the number of CPUs."""
 
 _OPTUNA = (Aim("optuna", 1.0),)
+
+_PPO_PEERS = (Aim("ray", 1.0), Aim("sb3", 1.0))
+_ALL_SEEDS = (Aim(None, 0.0),)
+
+
+def _sampling(runners: int, envs: int) -> Metric:
+    where = {0: "in this process", 1: "1 runner"}.get(runners, f"{runners} runners")
+    what = f"{envs} environment{'s' * (envs > 1)}{' each' * (runners > 1)}"
+    sb3 = (Aim("sb3", 3.0),) if runners == 0 or envs == 1 else ()
+    ray = (Aim("ray", 5.0),) if runners < 8 else ()
+    return Metric(f"sampling, {where}, {what}", "ppo_sampling", "1/s", "higher", (*ray, *sb3))
+
+
+def _updates(title: str) -> Metric:
+    return Metric(f"update, {title}", "ppo_learner", "ms", "lower", (Aim("process", 1.0),))
+
+
+def _cartpole(settings: str) -> dict[str, Metric]:
+    name, title = f"cartpole_{settings}", f"CartPole-v1, {'its own' if settings == 'own' else 'the same'} settings"
+    aims = (Aim(None, 5.0), *_PPO_PEERS) if settings == "own" else _PPO_PEERS
+    return {
+        name: Metric(f"{title}, whole script", "ppo_cartpole", "s", "lower", aims),
+        f"{name}_startup": Metric(f"{title}, start-up", "ppo_cartpole", "s", "lower"),
+        f"{name}_training": Metric(f"{title}, training", "ppo_cartpole", "s", "lower"),
+        f"{name}_steps": Metric(f"{title}, environment steps", "ppo_cartpole", "count", "lower"),
+        f"{name}_unsolved": Metric(
+            f"{title}, share of seeds unsolved", "ppo_cartpole", "1", "lower", _ALL_SEEDS, "mean"
+        ),
+    }
+
+
+def _quality(name: str, title: str) -> dict[str, Metric]:
+    sb3 = (Aim("sb3", 1.0),)
+    return {
+        f"{name}_steps": Metric(f"{title}, environment steps", "ppo_quality", "count", "lower", sb3),
+        f"{name}_training": Metric(f"{title}, training", "ppo_quality", "s", "lower", sb3),
+        f"{name}_unsolved": Metric(
+            f"{title}, share of seeds unsolved", "ppo_quality", "1", "lower", _ALL_SEEDS, "mean"
+        ),
+    }
+
 
 METRICS: dict[str, Metric] = {
     # startup.py
@@ -161,6 +211,21 @@ METRICS: dict[str, Metric] = {
     "branin_regret": Metric("TPE on Branin, regret after 100 trials", "tune_quality", "1", "lower", _OPTUNA),
     "hartmann6_regret": Metric("TPE on Hartmann-6, regret after 100 trials", "tune_quality", "1", "lower", _OPTUNA),
     "suggestion": Metric("TPE, a trial of 100", "tune_quality", "ms", "lower"),
+    # ppo_cartpole.py: until the mean return of 100 episodes is 475
+    **_cartpole("own"),
+    **_cartpole("same"),
+    # ppo_sampling.py
+    **{f"sample_{runners}_{envs}": _sampling(runners, envs) for runners in (0, 1, 2) for envs in (1, 8, 64)},
+    "sample_8_1": _sampling(8, 1),
+    # ppo_quality.py
+    **_quality("pendulum", "Pendulum-v1 to -200"),
+    **_quality("acrobot", "Acrobot-v1 to -100"),
+    # ppo_learner.py: 10 epochs of 4,096 steps
+    "ppo_update_small": _updates("4 observations, 2 actions, 32 x 32, minibatch 512"),
+    "ppo_update_cartpole": _updates("4 observations, 2 actions, 64 x 64, minibatch 512"),
+    "ppo_update_short": _updates("4 observations, 2 actions, 64 x 64, minibatch 128"),
+    "ppo_update_continuous": _updates("17 observations, 6 dimensions, 64 x 64, minibatch 256"),
+    "ppo_update_large": _updates("17 observations, 6 dimensions, 256 x 256, minibatch 512"),
 }
 
 

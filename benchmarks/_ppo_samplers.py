@@ -46,7 +46,8 @@ class MltoolkitSampler(Sampler):
         from mltoolkit.rllib.algorithms.ppo import PPOConfig
 
         config = PPOConfig().environment(ENV).training(train_batch_size=batch, minibatch_size=min(batch, 128))
-        config.env_runners(num_env_runners=runners, num_envs_per_env_runner=envs)
+        # Runners that ask for no CPU may be more than there are CPUs.
+        config.env_runners(num_env_runners=runners, num_envs_per_env_runner=envs, num_cpus_per_env_runner=0)
         model = {"fcnet_hiddens": HIDDEN, "fcnet_activation": "tanh", "vf_share_layers": False}
         self._algorithm = config.rl_module(model_config=model).debugging(seed=0).build_algo()
 

@@ -30,7 +30,7 @@ def summarise(samples: Samples) -> list[dict[str, Any]]:
         by_runtime = {runtime: values for runtime, values in samples.get(name, {}).items() if values}
         if not by_runtime:
             continue
-        medians = {runtime: statistics.median(values) for runtime, values in by_runtime.items()}
+        medians = {runtime: metric.summarise(values) for runtime, values in by_runtime.items()}
         ours = medians.get("mltoolkit")
         peers = [runtime for runtime in RUNTIMES if runtime in medians and runtime != "mltoolkit"]
         rows.append(
@@ -63,9 +63,11 @@ def describe_aim(aim: Aim, unit: str) -> str:
 
 
 def render(rows: list[dict[str, Any]]) -> str:
-    """Return the table as text: median and spread of each runtime, the ratios to Ray, loky and Optuna, the aims."""
+    """Return the table as text: median and spread of each runtime, the ratios to the main peers, the aims."""
     runtimes = [runtime for runtime in RUNTIMES if any(runtime in row["runtimes"] for row in rows)]
-    ratios = [peer for peer in ("ray", "loky", "optuna") if any(peer in row["times_better_than"] for row in rows)]
+    ratios = [
+        peer for peer in ("ray", "loky", "optuna", "sb3") if any(peer in row["times_better_than"] for row in rows)
+    ]
     header = ["", "unit", *runtimes, *(f"x {peer}" for peer in ratios), "aims"]
     lines = [header]
     for row in rows:

@@ -1,4 +1,4 @@
-"""How does mltoolkit compare with Ray, plain Dask, loky, Optuna and one process, on this machine, now?
+"""How does mltoolkit compare with Ray, plain Dask, loky, Optuna, Stable-Baselines3 and one process, here and now?
 
 Runs the programs of this folder for every runtime in turn, round by round (A B C A B C ...), each in fresh interpreters
 of the runtime's own environment, so that a change of the machine's mood meets all of them. Prints medians, spreads,
@@ -38,6 +38,10 @@ PROGRAMS = {
     "tune_results": ("mltoolkit", "ray", "optuna", "optuna_procs", "process"),
     "tune_wine": ("mltoolkit", "ray", "optuna", "optuna_procs", "process"),
     "tune_quality": ("mltoolkit", "optuna"),
+    "ppo_cartpole": ("mltoolkit", "ray", "sb3"),
+    "ppo_sampling": ("mltoolkit", "ray", "sb3"),
+    "ppo_quality": ("mltoolkit", "sb3"),
+    "ppo_learner": ("mltoolkit", "process"),
     "boosting": ("mltoolkit", "ray", "dask", "process"),
 }
 PARTS = {
@@ -45,6 +49,13 @@ PARTS = {
     "tune_trials": (("--parts", "start"), ("--parts", "rate"), ("--parts", "large")),
     "tune_results": (("--shapes", "few"), ("--shapes", "many")),
     "tune_wine": (("--sweeps", "fifo"), ("--sweeps", "asha")),
+    "ppo_cartpole": tuple(("--first-seed", str(first), "--seeds", "2") for first in range(0, 10, 2)),
+    "ppo_sampling": tuple(("--runners", *runners) for runners in (("0",), ("1",), ("2", "8"))),
+    "ppo_quality": tuple(
+        ("--tasks", task, "--first-seed", str(seed), "--seeds", "1")
+        for seed in range(5)
+        for task in ("pendulum", "acrobot")
+    ),
     "boosting": tuple(
         ("--library", library, "--parts", part)
         for library in ("xgboost", "lightgbm")
@@ -185,7 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
     for runtime, found in results.versions.items():
         print(f"{runtime}: " + ", ".join(f"{name} {version}" for name, version in found.items()))
     print(f"median of {options.rounds} rounds ± half the interquartile range")
-    print("columns x ray, x loky, x optuna: how many times better than it\n")
+    print("columns x ray, x loky, x optuna, x sb3: how many times better than it\n")
     print(render(rows))
     for error in results.errors:
         print(f"\nFAILED {error}", file=sys.stderr)
