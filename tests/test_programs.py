@@ -50,6 +50,7 @@ CHECKS = {
         and all(float(line.split()[1]) > 0.75 for line in out.splitlines())
     ),
     "boosting_native_api": lambda out: int(out.split()[0]) < 100 and float(out.split()[1]) < 0.06,
+    "lightning_digits": lambda out: float(out.split()[-1]) > 0.9,
     "core_map_reduce": lambda out: len(re.findall(r"\('\w+', \d+\)", out)) == 5 and "'is'" in out and "1000" in out,
     "rllib_ppo_cartpole": learned_from_iteration_to_iteration,
     "tune_ppo_layers": four_networks_came_to_400,
@@ -57,6 +58,7 @@ CHECKS = {
 NEEDS = {
     "rllib_ppo_cartpole": ["gymnasium", "torch"],
     "tune_ppo_layers": ["gymnasium", "pandas", "torch"],
+    "lightning_digits": ["pytorch_lightning", "sklearn", "torch"],
     "boosting_wine": ["lightgbm", "pandas", "sklearn", "xgboost"],
     "boosting_native_api": ["sklearn", "xgboost"],
 }
