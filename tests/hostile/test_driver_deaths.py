@@ -122,8 +122,8 @@ def test_ctrl_c_from_a_terminal_reaches_the_whole_group_once(tmp_path):
         pid = ray.get(a.ping.remote())
         ref = work.remote()
         ray.wait([ref], timeout=0.3)
-        print("READY", flush=True)
         try:
+            print("READY", flush=True)  # Ctrl-C may come as soon as this is read
             ray.get(ref)
         except KeyboardInterrupt:
             assert ray.get(a.ping.remote(), timeout=20) == pid, "the actor was interrupted too"
