@@ -53,6 +53,7 @@ NEEDS = {
 WITH_PROGRAMS = [page for page in PAGES if PYTHON_BLOCK.search(page.read_text())]
 
 
+@pytest.mark.timeout(400)
 def test_site_builds_without_a_warning(tmp_path):
     pytest.importorskip("furo")
     pytest.importorskip("myst_parser")
@@ -64,7 +65,7 @@ def test_site_builds_without_a_warning(tmp_path):
         [*build, DOCS, tmp_path / "html"],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=380,
     )
     assert done.returncode == 0, done.stderr
     for page, name in (
