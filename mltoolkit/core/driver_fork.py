@@ -18,6 +18,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import re
@@ -46,6 +47,8 @@ _SETTLE_S = 0.05  # threads that were told to end need a moment
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 _OPENMP = re.compile(r"/lib(gomp|omp|iomp5)[^/]*\.so[^/]*$")
 _PAUSE_SOFT = 1  # omp_pause_soft of OpenMP 5.0: threads end, settings stay
+
+_forgotten: list[types.ModuleType] = []  # their objects must not be finalized in the child: temporary files are the driver's
 
 
 class ForkedServer:
@@ -212,6 +215,7 @@ def _foreign_threads() -> list[str]:
 
 
 def _serve(control: socket.socket) -> None:
+    gc.freeze()  # what is garbage here is the driver's to finalize
     os.setsid()
     _let_go(control.fileno())
     settings, _ = zygote.receive_message(control)
@@ -298,7 +302,7 @@ def _forget_program() -> None:
         made = file is None and spec is None and "." not in name and isinstance(module, types.ModuleType)
         foreign = isinstance(file, str) and not _is_within(file, kept)
         if name == "__main__" or unfinished or made or foreign:
-            sys.modules.pop(name, None)
+            _forgotten.append(sys.modules.pop(name))
     sys.modules["__main__"] = types.ModuleType("__main__")
 
 

@@ -93,6 +93,45 @@ del thing
     assert done.stdout == "once finalized\nend of driver\n"
 
 
+def test_objects_of_the_program_are_finalized_by_the_driver_alone(tmp_path):
+    (tmp_path / "scratch_files.py").write_text(
+        "import tempfile\n"
+        "held = tempfile.NamedTemporaryFile(dir='.')\n"  # removes the file when it is finalized
+        "in_a_cycle = {'file': tempfile.NamedTemporaryFile(dir='.')}\n"
+        "in_a_cycle['self'] = in_a_cycle\n"
+    )
+    done = run_script(
+        BEGIN
+        + """
+import gc
+
+def use():
+    import scratch_files
+    names = [scratch_files.held.name, scratch_files.in_a_cycle["file"].name]
+    gc.disable()
+    del scratch_files.in_a_cycle
+    return names
+
+names = use()
+
+@ray.remote
+def look():
+    import gc
+    gc.collect()
+    return is_fork()
+
+ray.init(num_cpus=1)
+assert ray.get(look.remote(), timeout=60)
+assert [os.path.exists(name) for name in names] == [True, True]
+ray.shutdown()
+assert [os.path.exists(name) for name in names] == [True, True]
+print("kept")
+""",
+        tmp_path,
+    )
+    assert done.stdout == "kept\n"
+
+
 @pytest.mark.parametrize(
     "reason",
     [
