@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS_STAMP := $(PEERS_VENV)/.installed
 PYTEST_ARGS ?=
+# Tests wait for other processes most of the time, so two at once take little more than half as long. Each process has a
+# runtime and folders of its own. PYTEST_ARGS=-n0 runs them one by one, which --pdb needs.
+PYTEST_WORKERS ?= 2
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -22,7 +25,7 @@ quickstart: $(STAMP)  ## Set up, then run a grid search on the joblib backend an
 	$(BIN)/mltoolkit quickstart
 
 test: $(STAMP)  ## Run the test suite
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

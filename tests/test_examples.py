@@ -104,7 +104,7 @@ EXPECTED = {
         r"at each place: >{8}\n",
     ],
     "rllib_pendulum": [
-        r"8,192 steps,.*mean return -1\d{3}",
+        r"16,384 steps,.*mean return -1\d{3}",
         r"without exploration: -\d{3}\.",
         r"torque at 197 degrees: ",
     ],

@@ -126,6 +126,9 @@ def test_module_path_is_taken_at_submission(runtime, monkeypatch, tmp_path):
 def test_module_edited_and_reloaded_reaches_new_executors(fresh, monkeypatch, tmp_path):
     import importlib
 
+    from mltoolkit.core.modules import CodeWatch
+
+    monkeypatch.setattr(CodeWatch, "MAX_PAUSE_S", 0.0)  # the test submits sooner after its edit than a person could
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     path = tmp_path / "edited_module.py"
     path.write_text("def value():\n    return 'old'\n")
