@@ -48,7 +48,7 @@ _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 _OPENMP = re.compile(r"/lib(gomp|omp|iomp5)[^/]*\.so[^/]*$")
 _PAUSE_SOFT = 1  # omp_pause_soft of OpenMP 5.0: threads end, settings stay
 
-_forgotten: list[types.ModuleType] = []  # their objects must not be finalized in the child: temporary files are the driver's
+_forgotten: list[types.ModuleType] = []  # objects in them must not be finalized here: temporary files are the driver's
 
 
 class ForkedServer:
