@@ -17,6 +17,7 @@ from mltoolkit.core import host
 from mltoolkit.core.dask_node import (
     NodePlugin,
     describe_versions,
+    hand_over,
     hold_lease,
     lease_key,
     undeclare_resources,
@@ -396,6 +397,19 @@ class AttachedSession:
     def dask_client(self) -> Client:
         """Return the client of the cluster."""
         return self.client
+
+    def hand_over(self, future: Any) -> Any:
+        """Have the worker that holds a future's value store it for its node; None if it is another cluster's future.
+
+        Returns
+        -------
+        distributed.Future or None
+            Of the payload: the value itself does not come here.
+        """
+        if future.client.scheduler.address != self.client.scheduler.address:
+            return None
+        # Dask wants futures used by the client that made them.
+        return future.client.submit(hand_over, future, self.session_id, key=f"mltoolkit-put-{new_id().hex()}")
 
     def start_dashboard(self, host_name: str, port: int | None) -> str:
         """Return the address of the cluster's own dashboard."""

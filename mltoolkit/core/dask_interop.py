@@ -55,10 +55,13 @@ def put_collection(value: Any) -> ObjectRef:
 def from_dask(future: Any) -> ObjectRef:
     """Return a reference to the value of a Dask future, ready when the future is.
 
+    A value on the session's own cluster stays where it is: the worker that holds it puts it into the memory that it shares
+    with tasks and actors there, and only the driver's bookkeeping learns of it. Any other value comes by the driver.
+
     Parameters
     ----------
     future : distributed.Future
-        Of any client; it is kept until the value is here.
+        Of any client; it is kept until the value is stored.
 
     Raises
     ------
@@ -80,18 +83,34 @@ def from_dask(future: Any) -> ObjectRef:
     with head.lock:
         head.objects.create(object_id, 2)
 
-    def settle(done: Any) -> None:
-        # Runs on a thread of Dask's that may block: gathering the value is allowed here.
-        try:
-            payload = serialization.serialize(done.result(), head.store)
-        except BaseException as error:
-            payload = serialization.user_error_payload(error, str(done.key))
+    def settle(payload: Any) -> None:
         with head.lock:
             if not head.closed:
                 head.objects.resolve(object_id, payload)
                 head.objects.drop(object_id)
 
-    future.add_done_callback(settle)
+    def gather(done: Any) -> None:
+        # Runs on a thread of Dask's that may block: gathering the value is allowed here.
+        try:
+            payload = serialization.serialize(done.result(), head.store)
+        except BaseException as error:
+            payload = serialization.user_error_payload(error, str(done.key))
+        settle(payload)
+
+    def take_up(done: Any) -> None:
+        try:
+            payload = done.result()
+        except Exception:
+            # Either the computation failed, whose error it then is, or the worker is no node (yet).
+            future.add_done_callback(gather)
+        else:
+            settle(payload)
+
+    moved = session.hand_over(future) if head.is_attached else None
+    if moved is not None:
+        moved.add_done_callback(take_up)
+    else:
+        future.add_done_callback(gather)
     return ObjectRef(object_id, head)
 
 

@@ -21,7 +21,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.worker_state_machine import SecedeEvent
 
 import mltoolkit
-from mltoolkit.core import host
+from mltoolkit.core import host, serialization
 from mltoolkit.core.deaths import Death
 from mltoolkit.core.event_link import CHUNK_BYTES, EventLink
 from mltoolkit.core.ids import new_id
@@ -70,6 +70,24 @@ async def hold_lease(session_id: str, executor_key: bytes) -> None:
     server = _servers.get((id(worker), session_id))
     if server is not None:
         await server.hold(executor_key)
+
+
+class NotANodeError(RuntimeError):
+    """A Dask worker is no node of a session."""
+
+
+def hand_over(value: Any, session_id: str) -> Any:
+    """Store what this Dask worker holds in the memory that its node shares with executors. Runs as a task of Dask's.
+
+    Returns
+    -------
+    Payload
+        Where the value lies; itself only if it is small.
+    """
+    server = _servers.get((id(get_worker()), session_id))
+    if server is None or server.store is None:
+        raise NotANodeError
+    return serialization.serialize(value, server.store)
 
 
 def describe_versions() -> dict[str, str]:

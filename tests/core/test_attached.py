@@ -192,6 +192,34 @@ def test_dask_futures_and_collections(cluster):
         assert get_client().scheduler.address == client.scheduler.address
 
 
+@pytest.mark.parametrize("owner", ["the session's client", "another client"])
+def test_values_of_dask_stay_on_the_node_that_holds_them(cluster, owner, monkeypatch):
+    from mltoolkit.core import dask_interop
+    from mltoolkit.util.dask import from_dask
+
+    def gathered(*_):
+        raise AssertionError("the value came to the driver")
+
+    with distributed.Client(cluster.address) as client:
+        ray.init(client=client) if owner == "the session's client" else ray.init(address=cluster.address)
+        futures = [
+            client.submit(np.ones, 1 << 18, workers=[worker.address], pure=False)
+            for worker in cluster.workers
+            for _ in "ab"
+        ]
+        failing = client.submit(lambda: 1 / 0, pure=False)
+        distributed.wait([*futures, failing])
+        with monkeypatch.context() as patch:
+            patch.setattr(dask_interop.serialization, "serialize", gathered)
+            refs = [from_dask(future) for future in futures]
+            assert len(ray.wait(refs, num_returns=len(refs), timeout=60)[0]) == len(refs)
+        del futures
+        assert ray.get([double.remote(ref) for ref in refs], timeout=60)[3].sum() == 2 << 18
+        assert ray.get(refs[0]).sum() == 1 << 18
+        with pytest.raises(ZeroDivisionError):
+            ray.get(from_dask(failing), timeout=60)
+
+
 def test_nothing_stays_on_the_nodes_after_shutdown(cluster):
     ray.init(address=cluster.address)
     exercise()
