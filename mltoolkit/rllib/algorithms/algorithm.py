@@ -674,8 +674,12 @@ class Algorithm(Trainable):
         if isinstance(checkpoint_path, Checkpoint):
             with checkpoint_path.as_directory() as folder:
                 self.load_checkpoint(folder)
-        else:
+        elif isinstance(checkpoint_path, (str, os.PathLike)):
             self.load_checkpoint(os.fspath(checkpoint_path))
+        else:
+            raise TypeError(
+                f"`restore` takes what `save` returned or the path of a checkpoint, got {checkpoint_path!r}."
+            )
 
     restore_from_path = restore
 

@@ -283,10 +283,12 @@ class EnvRunnerGroup:
                             "constructor hangs, or other actors hold the CPUs (an algorithm that was not stopped?). Free: "
                             f"{mltoolkit.available_resources()}."
                         ) from error
+                    self._replace_stuck(pending)
                     raise TimeoutError(
-                        f"Environment runner {index} did not finish `{method}` within {limit:g} s. Either its "
-                        "environment hangs, or the steps take longer: raise `config.env_runners(sample_timeout_s=...)`, "
-                        "or lower `rollout_fragment_length` or `train_batch_size`."
+                        f"Environment runner {index} did not finish `{method}` within {limit:g} s and was ended; a new one "
+                        "takes its place. Either its environment hangs, or the steps take longer: raise "
+                        "`config.env_runners(sample_timeout_s=...)`, or lower `rollout_fragment_length` or "
+                        "`train_batch_size`."
                     ) from error
                 del pending[index]
             if lost:
@@ -324,7 +326,7 @@ class EnvRunnerGroup:
                     f"`num_consecutive_env_runner_failures_tolerance={config.num_consecutive_env_runner_failures_tolerance}` "
                     f"allows. The last one: {error}"
                 ) from error
-            restarts = self._restarts_of[index] = self._restarts_of.get(index, 0) + 1
+            restarts = self._restarts_of.get(index, 0) + 1
             if restarts > config.max_num_env_runner_restarts:
                 raise EnvRunnersLostError(
                     f"Environment runner {index} died {restarts} times, more than "
@@ -333,12 +335,26 @@ class EnvRunnerGroup:
             logger.warning("Environment runner %d died and is replaced: %s", index, error)
             pause = self._restarted_at.get(index, -float("inf")) + config.delay_between_env_runner_restarts_s
             time.sleep(max(0.0, pause - time.monotonic()))
-            self._restarted_at[index] = time.monotonic()
-            self._start(index, recreated=True)
-            self.num_restarts += 1
+            self._start_again(index)
             recreated.append(index)
         if recreated and self._on_recreated is not None:
             self._on_recreated(recreated)
+
+    def _replace_stuck(self, pending: dict[int, Any]) -> None:
+        """End runners that do not answer: another call would wait behind the one that hangs."""
+        answered = mltoolkit.wait(list(pending.values()), num_returns=len(pending), timeout=0)[0]
+        stuck = [index for index, ref in pending.items() if ref not in answered]
+        for index in stuck:
+            mltoolkit.kill(self._actors[index])
+            self._start_again(index)
+        if self._on_recreated is not None:
+            self._on_recreated(stuck)
+
+    def _start_again(self, index: int) -> None:
+        self._restarts_of[index] = self._restarts_of.get(index, 0) + 1
+        self._restarted_at[index] = time.monotonic()
+        self._start(index, recreated=True)
+        self.num_restarts += 1
 
 
 def _resources(config: Any) -> dict[str, Any]:

@@ -218,17 +218,27 @@ def test_errors_of_the_constructor_are_told_at_once(runtime: Any) -> None:
         _config(_env(__init__=broken)).build_algo()
 
 
-def test_an_environment_that_hangs_is_an_error(runtime: Any, gate: Any) -> None:
-    closed = gate()
+def test_an_environment_that_hangs_is_an_error_and_its_runner_replaced(runtime: Any, gate: Any) -> None:
+    mended, never = gate("mended"), gate("never")
 
     def hang(self: Any, action: int) -> Any:
-        closed.wait()
+        if not mended.is_open():
+            never.wait()
         return np.zeros(2, np.float32), 0.0, False, False, {}
 
     config = _config(_env(step=hang), runners=1, sample_timeout_s=0.5).environment(disable_env_checking=True)
-    with config.build_algo() as algo, pytest.raises(TimeoutError, match="runner 1 did not finish `sample`"):
-        algo.train()
-    closed.open()
+    with config.build_algo() as algo:
+        with pytest.raises(TimeoutError, match="runner 1 did not finish `sample`"):
+            algo.train()
+        mended.open()
+        algo.config.sample_timeout_s = 60.0
+        assert algo.train()["num_env_steps_sampled"] >= 128
+    never.open()
+
+
+def test_a_checkpoint_that_is_none_is_told_so(runtime: Any) -> None:
+    with _config(runners=0).build_algo() as algo, pytest.raises(TypeError, match="what `save` returned"):
+        algo.restore(None)
 
 
 def test_more_runners_than_cpus_are_refused_with_the_way_out(runtime: Any) -> None:
