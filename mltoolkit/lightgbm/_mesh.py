@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import secrets
 import select
+import selectors
 import socket
 import struct
 import threading
@@ -24,10 +26,14 @@ __all__ = ["Address", "Listener", "Mesh"]
 
 _SMALL = 32 * 1024  # what fits into the buffers of a socket whatever the other side does
 _BUFFER = 4 * 1024 * 1024
-_TOKEN_BYTES = 32
+_NONCE_BYTES = _PROOF_BYTES = 32
 _PORTS_TO_TRY = 1000
 _LENGTH = struct.Struct("<q")
-_HELLO_S = 10.0  # how long a stranger may keep a rank busy that waits for another one
+#: Rank, challenge to the one who listens, and the answer to theirs.
+_ANSWER = struct.Struct(f"<q{_NONCE_BYTES}s{_PROOF_BYTES}s")
+_HELLO_S = 10.0  # how long somebody who has connected may take to say who they are
+_MOST_CALLERS = 64
+_LEAST_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,42 @@ class Address:
 
     host: str
     port: int
+
+
+class _Caller:
+    """Somebody who has connected, and is to show that they know the token."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self.peer = peer
+        self.until = time.monotonic() + _HELLO_S
+        self._challenge = secrets.token_bytes(_NONCE_BYTES)
+        self._received = b""
+        peer.setblocking(False)
+        peer.send(self._challenge)
+
+    def read(self, index: int, token: bytes) -> int | None:
+        """Take what has come: the caller's rank, -1 if there is more to come, None for a stranger."""
+        try:
+            piece = self.peer.recv(_ANSWER.size - len(self._received))
+            if not piece:
+                return None
+            self._received += piece
+            if len(self._received) < _ANSWER.size:
+                return -1
+            rank, nonce, proof = _ANSWER.unpack(self._received)
+            if rank < 0 or not hmac.compare_digest(proof, _proof(token, rank, index, self._challenge, nonce)):
+                return None
+            self.peer.send(_proof(token, index, rank, nonce, self._challenge))
+        except BlockingIOError:
+            return -1
+        except OSError:
+            return None
+        return int(rank)
+
+
+def _proof(token: bytes, own: int, other: int, asked: bytes, asking: bytes) -> bytes:
+    """What only a rank that knows the token can answer to the other one's `asked`, and to nobody else."""
+    return hmac.digest(token, _LENGTH.pack(own) + _LENGTH.pack(other) + asked + asking, "sha256")
 
 
 class Listener:
@@ -72,24 +114,21 @@ class Listener:
         addresses : sequence of Address
             Where each of them listens.
         token : bytes
-            Known to them and nobody else.
+            Known to them and nobody else. It is never sent: both sides of a connection show that they know it.
         timeout : float
             Seconds to wait for another rank, now and later.
 
         Raises
         ------
         LostPeersError
-            If one cannot be reached.
+            If one cannot be reached, or is somebody else.
         """
         peers: dict[int, socket.socket] = {}
+        deadline = time.monotonic() + timeout
         try:
             for other in range(index):
-                peers[other] = self._connect(index, addresses[other], token, timeout)
-            deadline = time.monotonic() + timeout
-            while len(peers) < len(addresses) - 1:
-                admitted = self._accept(token, deadline)
-                if admitted is not None:
-                    peers[admitted[0]] = admitted[1]
+                peers[other] = self._connect(index, other, addresses[other], token, deadline)
+            self._admit(index, len(addresses), token, deadline, peers)
         except OSError as error:
             for peer in peers.values():
                 peer.close()
@@ -98,29 +137,86 @@ class Listener:
             self._socket.close()
         return Mesh(index, peers, timeout)
 
-    def _connect(self, index: int, address: Address, token: bytes, timeout: float) -> socket.socket:
-        peer = socket.create_connection((address.host, address.port), timeout)
+    def _connect(self, index: int, other: int, address: Address, token: bytes, deadline: float) -> socket.socket:
+        peer = socket.create_connection((address.host, address.port), max(_LEAST_S, deadline - time.monotonic()))
         self._sockets.append(peer)
-        peer.sendall(token + _LENGTH.pack(index))
-        return peer
-
-    def _accept(self, token: bytes, deadline: float) -> tuple[int, socket.socket] | None:
-        self._socket.settimeout(max(0.0, deadline - time.monotonic()))
-        peer, _ = self._socket.accept()
-        if self._aborted.is_set():
-            peer.close()
-            raise ConnectionAbortedError("another rank is lost")
-        peer.settimeout(_HELLO_S)
-        hello = bytearray(_TOKEN_BYTES + _LENGTH.size)
         try:
-            _receive(peer, memoryview(hello))
+            challenge = bytearray(_NONCE_BYTES)
+            _receive(peer, memoryview(challenge))
+            nonce = secrets.token_bytes(_NONCE_BYTES)
+            peer.sendall(_ANSWER.pack(index, nonce, _proof(token, index, other, bytes(challenge), nonce)))
+            proof = bytearray(_PROOF_BYTES)
+            _receive(peer, memoryview(proof))
+            if not hmac.compare_digest(proof, _proof(token, other, index, nonce, bytes(challenge))):
+                raise ConnectionRefusedError(f"at {address.host}:{address.port} is somebody else than rank {other}")
         except OSError:
             peer.close()
-            return None
-        if not hmac.compare_digest(bytes(hello[:_TOKEN_BYTES]), token):
+            raise
+        return peer
+
+    def _admit(self, index: int, size: int, token: bytes, deadline: float, peers: dict[int, socket.socket]) -> None:
+        """Let the ranks after this one in; strangers who knock meanwhile hold up nobody."""
+        callers: dict[socket.socket, _Caller] = {}
+        self._socket.setblocking(False)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+
+            def turn_away(peer: socket.socket) -> None:
+                selector.unregister(peer)
+                del callers[peer]
+                peer.close()
+
+            try:
+                while len(peers) < size - 1:
+                    now = time.monotonic()
+                    if now >= deadline:
+                        missing = [at for at in range(size) if at != index and at not in peers]
+                        raise TimeoutError(f"rank {missing[0]} has not come")
+                    for peer in [peer for peer, caller in callers.items() if caller.until <= now]:
+                        turn_away(peer)
+                    until = min([deadline, *(caller.until for caller in callers.values())])
+                    for key, _ in selector.select(until - now):
+                        if key.fileobj is self._socket:
+                            self._answer_the_door(selector, callers)
+                            if len(callers) > _MOST_CALLERS:
+                                turn_away(next(iter(callers)))
+                            continue
+                        caller = callers.get(key.fileobj)  # type: ignore[call-overload]
+                        if caller is None:
+                            continue
+                        rank = caller.read(index, token)
+                        if rank is None:
+                            turn_away(caller.peer)
+                        elif rank >= 0:
+                            selector.unregister(caller.peer)
+                            del callers[caller.peer]
+                            if not index < rank < size or rank in peers:
+                                caller.peer.close()
+                                raise ConnectionAbortedError(f"rank {rank} has come twice")
+                            peers[rank] = caller.peer
+            finally:
+                for caller in callers.values():
+                    caller.peer.close()
+
+    def _answer_the_door(self, selector: selectors.BaseSelector, callers: dict[socket.socket, _Caller]) -> None:
+        try:
+            peer, _ = self._socket.accept()
+        except OSError as error:
+            if not self._aborted.is_set() and not isinstance(error, (BlockingIOError, ConnectionAbortedError)):
+                raise
+            peer = None  # gone again, or nobody is waited for any more
+        if self._aborted.is_set():
+            if peer is not None:
+                peer.close()
+            raise ConnectionAbortedError("another rank is lost")
+        if peer is None:
+            return
+        try:
+            callers[peer] = _Caller(peer)
+        except OSError:
             peer.close()
-            return None
-        return _LENGTH.unpack(hello[_TOKEN_BYTES:])[0], peer
+            return
+        selector.register(peer, selectors.EVENT_READ)
 
     def abort(self) -> None:
         """From another thread: stop waiting."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -109,7 +110,7 @@ def test_who_is_not_reached_is_lost():
             listener.meet(1, [address, listener.address], TOKEN, 10.0)
 
 
-@pytest.mark.parametrize("hello", [b"", b"short", b"x" * 40, b"GET / HTTP/1.1\r\n" * 10])
+@pytest.mark.parametrize("hello", [b"", b"short", b"x" * 72, b"\xff" * 72, TOKEN * 3, b"GET / HTTP/1.1\r\n" * 10])
 def test_strangers_are_turned_away(hello):
     listeners = [Listener("127.0.0.1") for _ in range(2)]
     addresses = [listener.address for listener in listeners]
@@ -120,6 +121,57 @@ def test_strangers_are_turned_away(hello):
     assert [mesh.size for mesh in made] == [2, 2]
     for mesh in made:
         mesh.close()
+
+
+def test_strangers_who_say_nothing_hold_up_nobody():
+    listeners = [Listener("127.0.0.1") for _ in range(2)]
+    addresses = [listener.address for listener in listeners]
+    strangers = [socket.create_connection((addresses[0].host, addresses[0].port)) for _ in range(100)]
+    began = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        for mesh in pool.map(lambda at: listeners[at].meet(at, addresses, TOKEN, 30.0), range(2)):
+            mesh.close()
+    assert time.monotonic() - began < 5
+    for stranger in strangers:
+        stranger.close()
+
+
+def test_who_listens_in_place_of_a_rank_is_not_told_the_token():
+    """Somebody has got the port of a rank that died, and sends an answer that somebody else might have got."""
+    received = bytearray()
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+
+        def impersonate():
+            peer, _ = server.accept()
+            with peer:
+                peer.sendall(b"c" * 32)
+                while len(received) < 72:
+                    received.extend(peer.recv(72))
+                peer.sendall(bytes(received[-32:]))
+
+        pool.submit(impersonate)
+        listener = Listener("127.0.0.1")
+        with pytest.raises(LostPeersError, match="somebody else than rank 0"):
+            listener.meet(1, [Address(*server.getsockname()), listener.address], TOKEN, 10.0)
+    assert TOKEN not in received
+
+
+def test_a_rank_of_another_training_is_a_stranger():
+    listeners = [Listener("127.0.0.1") for _ in range(2)]
+    addresses = [listener.address for listener in listeners]
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(listeners[0].meet, 0, addresses, TOKEN, 10.0)
+        with pytest.raises(LostPeersError):
+            listeners[1].meet(1, addresses, b"u" * 32, 10.0)
+        listeners[0].abort()
+        with pytest.raises(LostPeersError, match="another rank is lost"):
+            waiting.result(10)
+
+
+def test_a_rank_that_does_not_come_is_waited_for_no_longer_than_allowed():
+    listener = Listener("127.0.0.1")
+    with pytest.raises(LostPeersError, match="rank 1 has not come"):
+        listener.meet(0, [listener.address, Address("127.0.0.1", 1)], TOKEN, 0.05)
 
 
 def test_listening_is_on_one_interface_and_ends_with_the_meeting():
