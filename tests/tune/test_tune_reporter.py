@@ -13,10 +13,11 @@ from rich.console import Console
 from mltoolkit.exceptions import RayTaskError
 from mltoolkit.tune import progress_reporter
 from mltoolkit.tune._screen import terminal
-from mltoolkit.tune._screen.columns import DEFAULT_COLUMNS
+from mltoolkit.tune._screen.columns import DEFAULT_COLUMNS, Table, TableSettings
 from mltoolkit.tune._screen.errors import traceback_of
 from mltoolkit.tune._screen.numbers import format_values
 from mltoolkit.tune._screen.state import SweepState
+from mltoolkit.tune._screen.view import best_text
 from mltoolkit.tune.callback import CallbackList
 from mltoolkit.tune.experiment.trial import Trial
 from mltoolkit.tune.progress_reporter import (
@@ -506,6 +507,15 @@ def test_the_usual_columns_and_some_metrics_are_found():
         config={},
     )
     assert titles(reporter, [trial]) == ["trial", "status", "loc", "lr", "size", "acc", "one", "two", "iter"]
+
+
+def test_a_configuration_that_was_perturbed_is_shown_as_it_is_now():
+    trial = make_trial(0, "TERMINATED", {"lr": 0.1, "model/width": 8}, loss=1.0)
+    trial.config = {"lr": 0.02, "model": {"width": 16}}
+    state = state_of([trial])
+    cells = {column.title: column.cells for column in Table([trial], state, TableSettings()).columns}
+    assert cells["lr"] == ["0.02"] and cells["width"] == ["16"]
+    assert "lr=0.02, width=16" in best_text(state)
 
 
 def test_columns_can_be_given_and_renamed():

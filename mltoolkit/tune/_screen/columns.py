@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mltoolkit.tune._screen.numbers import format_values
-from mltoolkit.tune._screen.state import lookup
+from mltoolkit.tune._screen.state import lookup, parameters_of
 
 if TYPE_CHECKING:
     from mltoolkit.tune._screen.state import SweepState
@@ -122,8 +122,12 @@ class Table:
             Column("loc", [trial.location for trial in trials], False, 9),
         ]
         parameters = _named(settings.parameter_columns) or _short_names(list(state.parameters))
+        drawn = [parameters_of(trial) for trial in trials]
         for position, (name, title) in enumerate(parameters.items()):
-            values = [trial.evaluated_params.get(name, lookup(trial.config, name, _MISSING)) for trial in trials]
+            values = [
+                known.get(name, lookup(trial.config, name, _MISSING))
+                for trial, known in zip(trials, drawn, strict=True)
+            ]
             self._add(title, values, rank=2 if position < 2 else 5)
         for name, title in self._metrics(state).items():
             values = [lookup(trial.last_result, name, _MISSING) for trial in trials]

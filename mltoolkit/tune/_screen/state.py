@@ -16,7 +16,7 @@ from mltoolkit.tune.experiment.trial import Trial
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["SHOWN_ORDER", "SweepState", "lookup", "number"]
+__all__ = ["SHOWN_ORDER", "SweepState", "lookup", "number", "parameters_of"]
 
 SHOWN_ORDER = (Trial.RUNNING, Trial.PAUSED, Trial.PENDING, Trial.TERMINATED, Trial.ERROR)
 
@@ -192,6 +192,11 @@ def lookup(values: Mapping[str, Any], name: str, default: Any = None) -> Any:
     head, _, rest = name.partition("/")
     below = values.get(head)
     return lookup(below, rest, default) if rest and isinstance(below, Mapping) else default
+
+
+def parameters_of(trial: Trial) -> dict[str, Any]:
+    """What was drawn for a trial, by name, as it is now: population based training changes the configuration."""
+    return {name: lookup(trial.config, name, value) for name, value in trial.evaluated_params.items()}
 
 
 def _from_home(path: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mltoolkit.tune._screen.columns import Table, TableSettings, duration, last_part, shorten
 from mltoolkit.tune._screen.numbers import format_value
-from mltoolkit.tune._screen.state import SHOWN_ORDER, SweepState, lookup
+from mltoolkit.tune._screen.state import SHOWN_ORDER, SweepState, lookup, parameters_of
 from mltoolkit.tune.experiment.trial import Trial
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def progress_text(state: SweepState) -> str:
 
 def parameters_text(trial: Trial, limit: int | None = None) -> str:
     """``"lr=0.1, momentum=0.9"``, with at most ``limit`` parameters."""
-    items = [(last_part(name), value) for name, value in trial.evaluated_params.items()]
+    items = [(last_part(name), value) for name, value in parameters_of(trial).items()]
     shown = [f"{name}={shorten(format_value(value), _PARAMETER_LENGTH)}" for name, value in items[:limit]]
     return ", ".join([*shown, "..."] if limit is not None and len(items) > limit else shown)
 
