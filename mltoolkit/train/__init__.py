@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mltoolkit.train._checkpoint import Checkpoint
-from mltoolkit.train._config import CheckpointConfig, FailureConfig, RunConfig, SyncConfig
+from mltoolkit.train._config import CheckpointConfig, CheckpointUploadMode, FailureConfig, RunConfig, SyncConfig
 from mltoolkit.train._result import Result
 from mltoolkit.train._scaling import ScalingConfig
 from mltoolkit.train._session import get_checkpoint, get_context, get_dataset_shard, report
@@ -24,6 +24,7 @@ __all__ = [
     "BaseTrainer",
     "Checkpoint",
     "CheckpointConfig",
+    "CheckpointUploadMode",
     "ControllerError",
     "DataConfig",
     "DataParallelTrainer",
@@ -52,7 +53,7 @@ _HOME = {
     "DataParallelTrainer": "data_parallel_trainer",
     "TrainContext": "context",
 }
-_SUBMODULES = frozenset({"lightgbm", "lightning", "sklearn", "tensorflow", "torch", "xgboost"})
+_SUBMODULES = frozenset({"collective", "lightgbm", "lightning", "sklearn", "tensorflow", "torch", "xgboost"})
 
 
 def __getattr__(name: str) -> Any:

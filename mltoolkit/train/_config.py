@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -16,7 +17,14 @@ if TYPE_CHECKING:
     from mltoolkit.tune.progress_reporter import ProgressReporter
     from mltoolkit.tune.stopper import Stopper
 
-__all__ = ["DEFAULT_STORAGE_PATH", "CheckpointConfig", "FailureConfig", "RunConfig", "SyncConfig"]
+__all__ = [
+    "DEFAULT_STORAGE_PATH",
+    "CheckpointConfig",
+    "CheckpointUploadMode",
+    "FailureConfig",
+    "RunConfig",
+    "SyncConfig",
+]
 
 #: Where experiments go unless `storage_path` says otherwise; the folder that Ray uses, so that its tools find them.
 DEFAULT_STORAGE_PATH = "~/ray_results"
@@ -147,6 +155,14 @@ class CheckpointConfig:
             )
 
 
+class CheckpointUploadMode(Enum):
+    """Ray's ways to store a checkpoint; `train.report` has ``SYNC``, and raises for the others."""
+
+    ASYNC = "ASYNC"
+    SYNC = "SYNC"
+    NO_UPLOAD = "NO_UPLOAD"
+
+
 @checked_keywords
 @dataclass(repr=False)
 class SyncConfig:
@@ -219,6 +235,8 @@ class RunConfig:
         both in one file, or two names.
     local_dir : str or path, optional
         Older name of `storage_path`.
+    worker_runtime_env : dict, optional
+        Runtime environment of the workers of a trainer, such as ``{"env_vars": {"NCCL_DEBUG": "INFO"}}``.
 
     Raises
     ------
@@ -243,6 +261,7 @@ class RunConfig:
     progress_reporter: ProgressReporter | None = None
     log_to_file: bool | str | tuple[str, str] = False
     local_dir: str | os.PathLike[str] | None = None
+    worker_runtime_env: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.name is not None:
@@ -251,6 +270,8 @@ class RunConfig:
         self.failure_config = self._part("failure_config", FailureConfig)
         self.checkpoint_config = self._part("checkpoint_config", CheckpointConfig)
         self.sync_config = self._part("sync_config", SyncConfig)
+        if self.worker_runtime_env is not None and not isinstance(self.worker_runtime_env, Mapping):
+            raise TypeError(f"`RunConfig.worker_runtime_env` must be a dict, got {self.worker_runtime_env!r}.")
         if self.verbose is not None and (not isinstance(self.verbose, int) or not 0 <= self.verbose <= 3):
             raise ValueError(f"`RunConfig.verbose` must be 0, 1, 2, 3 or None, got {self.verbose!r}.")
         if not (self.stop is None or isinstance(self.stop, (Mapping, list, tuple)) or callable(self.stop)):

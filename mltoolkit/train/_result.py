@@ -57,6 +57,8 @@ class Result:
         Its folder; None if it was kept in memory.
     best_checkpoints : list of (Checkpoint, dict)
         Those that were kept, with the metrics that were reported with them.
+    return_value : object
+        What the training function of a trainer has returned on rank 0; None in all other results.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Result:
         metrics_dataframe: pd.DataFrame | None = None,
         best_checkpoints: Sequence[tuple[Checkpoint, dict[str, Any]]] | None = None,
         _storage_filesystem: Any = None,
+        return_value: Any = None,
         *,
         _read_dataframe: Callable[[], pd.DataFrame | None] | None = None,
     ) -> None:
@@ -76,6 +79,7 @@ class Result:
         self.error = error
         self.path = path
         self.best_checkpoints = list(best_checkpoints or ())
+        self.return_value = return_value
         self._filesystem = _storage_filesystem
         self._dataframe = metrics_dataframe
         self._read_dataframe = _read_dataframe

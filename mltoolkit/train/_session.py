@@ -5,7 +5,8 @@ The session belongs to the process, not to a thread: callbacks of training libra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from mltoolkit.train._checkpoint import Checkpoint
@@ -70,7 +71,14 @@ def _need(function: str) -> Session:
 
 
 def report(
-    metrics: Mapping[str, Any] | float | None = None, *, checkpoint: Checkpoint | None = None, **kwargs: Any
+    metrics: Mapping[str, Any] | float | None = None,
+    checkpoint: Checkpoint | None = None,
+    checkpoint_dir_name: str | None = None,
+    checkpoint_upload_mode: Any = None,
+    delete_local_checkpoint_after_upload: bool | None = None,
+    checkpoint_upload_fn: Callable[..., Any] | None = None,
+    validation: Any = False,
+    **kwargs: Any,
 ) -> None:
     """Report metrics of the running trial, and a checkpoint if there is one.
 
@@ -83,6 +91,16 @@ def report(
         number stands for ``{"_metric": number}``.
     checkpoint : Checkpoint, optional
         Copied to the folder of the trial.
+    checkpoint_dir_name : None
+        For Ray's signature, like the next two; any other value raises. Checkpoints are numbered in the order in which they
+        are reported.
+    checkpoint_upload_mode : CheckpointUploadMode, optional
+        ``SYNC``, which is how it is: the checkpoint is stored when this returns.
+    checkpoint_upload_fn : None
+    delete_local_checkpoint_after_upload : bool, default=False
+        Whether the folder of `checkpoint` is removed when it has been copied.
+    validation : False
+        For Ray's signature; any other value raises.
     **kwargs
         Metrics in the older form: ``report(loss=0.1, epoch=3)``.
 
@@ -94,12 +112,21 @@ def report(
         If `metrics` is no dict, a name no text, or a value cannot be stored (its name is given).
     ValueError
         If there is nothing to report.
+    NotImplementedError
+        For a name of the checkpoint, an asynchronous or own upload, or validation; the text says what to do instead.
     """
     session = _session or _need("report()")
     if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
         raise TypeError(
             f"`checkpoint` must be a Checkpoint, got {checkpoint!r}. Write files to a folder and give "
             "`Checkpoint.from_directory(folder)`."
+        )
+    if checkpoint_dir_name is not None or checkpoint_upload_mode or checkpoint_upload_fn is not None or validation:
+        _refuse_options(
+            checkpoint_dir_name=checkpoint_dir_name,
+            checkpoint_upload_mode=checkpoint_upload_mode,
+            checkpoint_upload_fn=checkpoint_upload_fn,
+            validation=validation,
         )
     if kwargs:
         metrics = kwargs if metrics is None else {**_as_dict(metrics), **kwargs}
@@ -111,6 +138,22 @@ def report(
             "report() was given no metrics: give at least one, such as `report({'loss': loss})`, or a checkpoint."
         )
     session.report(plain, checkpoint)
+    if delete_local_checkpoint_after_upload and checkpoint is not None and checkpoint._filesystem is None:
+        shutil.rmtree(checkpoint.path, ignore_errors=True)
+
+
+def _refuse_options(**options: Any) -> None:
+    """Raise for what Ray's report can do beside, and this one does not."""
+    instead = {
+        "checkpoint_dir_name": "checkpoints are numbered. Keep a name in it by `checkpoint.set_metadata({'name': ...})`",
+        "checkpoint_upload_mode": "a checkpoint is stored when `report` returns. Leave it out, or give SYNC",
+        "checkpoint_upload_fn": "copy the checkpoint yourself as well. `report` keeps it in the folder of the run",
+        "validation": "validate in the training function, or when `fit` has returned",
+    }
+    for name, value in options.items():
+        is_sync = name == "checkpoint_upload_mode" and getattr(value, "name", value) == "SYNC"
+        if value not in (None, False) and not is_sync:
+            raise NotImplementedError(f"`report({name}={value!r})` is not supported: {instead[name]}.")
 
 
 def get_checkpoint() -> Checkpoint | None:

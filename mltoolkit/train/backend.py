@@ -18,12 +18,19 @@ class Backend:
     Subclasses override what they need. The methods run in the process that directs the workers and reach them through
     ``worker_group.execute(function, *args)``.
 
+    Attributes
+    ----------
+    share_cuda_visible_devices : bool
+        Whether the workers of a node see each other's GPUs; if not, each sees its own.
+
     Examples
     --------
     >>> class Greeting(Backend):
     ...     def on_start(self, worker_group, backend_config):
     ...         worker_group.execute(print, "hello")
     """
+
+    share_cuda_visible_devices: bool = False
 
     def on_start(self, worker_group: WorkerGroup, backend_config: Any) -> None:
         """The workers are there and know their ranks; nothing else runs on them."""
@@ -47,6 +54,11 @@ class BackendConfig:
     def train_func_context(self) -> Callable[[], AbstractContextManager[Any]]:
         """Makes a context manager in which the training function runs on each worker."""
         return nullcontext
+
+    @property
+    def framework(self) -> str | None:
+        """Name of the framework, if it has one."""
+        return None
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain data."""

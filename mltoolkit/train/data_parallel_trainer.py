@@ -6,8 +6,11 @@ import copy
 import dataclasses
 import difflib
 import inspect
+import logging
+import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from mltoolkit.train._checkpoint import Checkpoint
 from mltoolkit.train._config import RunConfig
@@ -18,6 +21,10 @@ from mltoolkit.train.backend import BackendConfig
 from mltoolkit.train.error import TrainingFailedError, WorkerGroupError
 
 __all__ = ["BaseTrainer", "DataParallelTrainer"]
+
+logger = logging.getLogger(__name__)
+
+Trainer = TypeVar("Trainer", bound="BaseTrainer")
 
 
 class BaseTrainer:
@@ -39,6 +46,9 @@ class BaseTrainer:
 
     #: What workers import, so that it is imported once for all of them.
     _preloaded: tuple[str, ...] = ()
+
+    #: Under which the return value of the training function is left for `fit`; None where nobody asks for it.
+    _return_key: str | None = None
 
     #: What `param_space` of a `Tuner` may set.
     _tunable: tuple[str, ...] = ("scaling_config", "datasets", "metadata", "resume_from_checkpoint")
@@ -69,8 +79,8 @@ class BaseTrainer:
         self.metadata = dict(metadata or {})
         self.resume_from_checkpoint = resume_from_checkpoint
 
-    def training_loop(self) -> None:
-        """What the trial of this trainer does: reports with ``train.report``."""
+    def training_loop(self) -> Any:
+        """What the trial of this trainer does: reports with ``train.report``. What it returns is the result's value."""
         raise NotImplementedError(f"{type(self).__name__} must implement `training_loop`.")
 
     @property
@@ -80,6 +90,9 @@ class BaseTrainer:
 
     def fit(self) -> Result:
         """Run the training.
+
+        With a `name` and `storage_path` that a run has had before, it goes on from that run's latest checkpoint: a program
+        whose process died need only be started again. A `resume_from_checkpoint` of the trainer comes first.
 
         Returns
         -------
@@ -96,6 +109,7 @@ class BaseTrainer:
             from mltoolkit.train._internal.local import fit_here
 
             return fit_here(self)
+        from mltoolkit.train._internal.returned import ReturnedValue
         from mltoolkit.train._internal.worker_group import ensure_session
         from mltoolkit.tune.tuner import Tuner
         from mltoolkit.util import preload_modules
@@ -103,19 +117,118 @@ class BaseTrainer:
         scaling = self.scaling_config
         preload_modules(*self._preloaded)
         trainer = copy.copy(self)
+        trainer.resume_from_checkpoint = self.resume_from_checkpoint or self._latest_checkpoint()
         if scaling.num_workers:
             resources = ensure_session(scaling.num_workers, scaling.worker_resources)
             trainer.scaling_config = dataclasses.replace(scaling, resources_per_worker=resources)
         else:
             ensure_session(1, scaling.trainer_resources or {})
-        results = Tuner(trainer, run_config=self.run_config).fit()
-        result = results[0]
-        if result.error is not None:
-            failure, cause = _failure(result.error)
-            raise failure from cause
-        if results.num_terminated == 0:
-            raise KeyboardInterrupt
+        with ReturnedValue() as returned:
+            trainer._return_key = returned.key
+            results = Tuner(trainer, run_config=self.run_config).fit()
+            result = results[0]
+            if result.error is not None:
+                failure, cause = _failure(result.error)
+                raise failure from cause
+            if results.num_terminated == 0:
+                raise KeyboardInterrupt
+            result.return_value = returned.get()
+        if result.checkpoint is None and self.resume_from_checkpoint is None:
+            result.checkpoint = trainer.resume_from_checkpoint  # of the same run, which has needed no other
         return result
+
+    def _latest_checkpoint(self) -> Checkpoint | None:
+        """The latest checkpoint of the run that has had the same name, if there was one of this trainer."""
+        from mltoolkit.tune.execution._build import results_folder
+        from mltoolkit.tune.tuner import Tuner
+
+        if not self.run_config.name:
+            return None
+        folder = results_folder(self.run_config) / self.run_config.name
+        if not Tuner.can_restore(folder) or any(folder.glob(f"{type(self).__name__}_*_00001_*")):
+            return None  # there is none, or it was a sweep
+        # A run that went on and was stopped before its first checkpoint has none: that of the one before counts.
+        kept = list(folder.glob(f"{type(self).__name__}_*_00000_*/checkpoint_*"))
+        if not kept:
+            return None
+        latest = max(kept, key=lambda checkpoint: (checkpoint.stat().st_mtime_ns, checkpoint.name))
+        logger.warning("The run %r goes on from %s. Give another `RunConfig.name` to begin anew.", folder.name, latest)
+        return Checkpoint(latest)
+
+    @classmethod
+    def can_restore(cls, path: str | os.PathLike[str], storage_filesystem: None = None) -> bool:
+        """Whether a folder holds a run that :meth:`restore` can go on with.
+
+        Parameters
+        ----------
+        path : str or path
+            ``<storage_path>/<name>`` of the run.
+        storage_filesystem : None
+            For Ray's signature; any other value raises.
+
+        Returns
+        -------
+        bool
+        """
+        from mltoolkit.tune.tuner import Tuner
+
+        return Tuner.can_restore(path, storage_filesystem)
+
+    @classmethod
+    def restore(
+        cls: type[Trainer],
+        path: str | os.PathLike[str],
+        storage_filesystem: None = None,
+        datasets: Mapping[str, Any] | None = None,
+        scaling_config: ScalingConfig | None = None,
+        **changed: Any,
+    ) -> Trainer:
+        """The trainer of a run that was interrupted or has failed; its `fit` goes on from the latest checkpoint.
+
+        Reads a pickle, which must be one's own: a file that another user may write is refused.
+
+        Parameters
+        ----------
+        path : str or path
+            ``<storage_path>/<name>`` of the run.
+        storage_filesystem : None
+            For Ray's signature; any other value raises.
+        datasets : dict, optional
+        scaling_config : ScalingConfig, optional
+        **changed
+            Other arguments of the trainer that are to differ, or that could not be kept, such as
+            `train_loop_per_worker`.
+
+        Returns
+        -------
+        BaseTrainer
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no run.
+        TypeError
+            If it holds one of another kind of trainer, or an argument is unknown.
+        """
+        from mltoolkit.tune.execution._definition import load_definition
+
+        if storage_filesystem is not None:
+            raise NotImplementedError("`storage_filesystem` is not supported: copy the run to a local folder.")
+        folder = Path(path).expanduser().absolute()
+        definition = load_definition(folder)
+        trainer = getattr(definition.trainable, "trainer", None)
+        if not isinstance(trainer, cls):
+            raise TypeError(f"{folder} holds a run of {definition.trainable_label}, not of {cls.__name__}.")
+        given = {"datasets": datasets, "scaling_config": scaling_config, **changed}
+        for name, value in given.items():
+            if value is None:
+                continue
+            if name not in vars(trainer) or name.startswith("_"):
+                raise TypeError(f"{cls.__name__}.restore() has no argument `{name}`.")
+            setattr(trainer, name, value)
+        trainer.run_config = definition.run_config
+        trainer.run_config.name, trainer.run_config.storage_path = folder.name, str(folder.parent)
+        return trainer
 
     def as_trainable(self) -> Any:
         """Make a function trainable of this trainer; `tune.Tuner` does so by itself.
@@ -127,12 +240,19 @@ class BaseTrainer:
         """
         from mltoolkit.tune.trainable.util import with_resources
 
-        trainer = self
+        trainer = copy.copy(self)
+        # Callbacks and the like are the program's: they may hold what no other process can have.
+        trainer.run_config = RunConfig(worker_runtime_env=self.run_config.worker_runtime_env)
 
         def run(config: dict[str, Any]) -> None:
-            trainer._with(config).training_loop()
+            returned = trainer._with(config).training_loop()
+            if trainer._return_key is not None:
+                from mltoolkit.train._internal.returned import leave
+
+                leave(trainer._return_key, returned)
 
         run.__name__ = type(self).__name__
+        run.trainer = trainer  # type: ignore[attr-defined]  # where `restore` finds it
         return with_resources(run, lambda config: trainer._with(config).scaling_config.as_placement_group_factory())
 
     def _with(self, config: Mapping[str, Any]) -> BaseTrainer:
@@ -243,8 +363,8 @@ class DataParallelTrainer(BaseTrainer):
     def _runs_here(self) -> bool:
         return self.scaling_config.num_workers == 0
 
-    def training_loop(self) -> None:
-        """Direct the workers, in the process of the trial."""
+    def training_loop(self) -> Any:
+        """Direct the workers, in the process of the trial; return what rank 0 returns."""
         from mltoolkit.train._internal.run import TrainingRun
         from mltoolkit.train._internal.worker_group import WorkerGroup
         from mltoolkit.train._session import current_session
@@ -258,14 +378,14 @@ class DataParallelTrainer(BaseTrainer):
             from mltoolkit.train._internal.local import LocalSession
 
             with LocalSession(session, self.datasets, self.metadata, self.resume_from_checkpoint):
-                self.train_loop_per_worker(*args)
-            return
-        TrainingRun(
+                return self.train_loop_per_worker(*args)
+        return TrainingRun(
             session,
             WorkerGroup(
                 scaling.num_workers,
                 scaling.worker_resources,
                 strategy=scaling.placement_strategy,
+                runtime_env=self.run_config.worker_runtime_env,
             ),
             self.backend_config,
             self.train_loop_per_worker,

@@ -39,6 +39,7 @@ def test_arguments_come_in_the_order_that_ray_has():
         "progress_reporter",
         "log_to_file",
         "local_dir",
+        "worker_runtime_env",
     ]
     assert list(inspect.signature(CheckpointConfig).parameters) == [
         "num_to_keep",

@@ -94,6 +94,27 @@ def test_checkpoint_alone(session):
         train.report({"a": 1}, checkpoint="/x")
 
 
+def test_what_ray_can_do_beside_is_refused_by_name(session):
+    checkpoint = Checkpoint("/x")
+    train.report({"a": 1}, checkpoint, None, train.CheckpointUploadMode.SYNC, False)
+    assert session.reports.pop() == ({"a": 1}, checkpoint)
+    for name, value in {
+        "checkpoint_dir_name": "epoch1",
+        "checkpoint_upload_mode": train.CheckpointUploadMode.ASYNC,
+        "checkpoint_upload_fn": print,
+        "validation": True,
+    }.items():
+        with pytest.raises(NotImplementedError, match=rf"`report\({name}=.*is not supported: "):
+            train.report({"a": 1}, checkpoint=checkpoint, **{name: value})
+    assert session.reports == []
+
+
+def test_local_checkpoint_goes_if_asked_to(session, tmp_path):
+    for deletes in (False, True):
+        train.report({"a": 1}, Checkpoint(tmp_path), delete_local_checkpoint_after_upload=deletes)
+        assert tmp_path.exists() is not deletes
+
+
 def test_nothing_to_report(session):
     for call in (train.report, lambda: train.report({}), lambda: train.report(None)):
         with pytest.raises(ValueError, match=r"report\(\) was given no metrics"):

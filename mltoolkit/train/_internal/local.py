@@ -60,6 +60,10 @@ class LocalSession:
         """Pass a result on."""
         self._outer.report(metrics, checkpoint)
 
+    def exchange(self, data: Any) -> Any:
+        """What the only worker has, since there is nobody to wait for."""
+        return data
+
     def get_checkpoint(self) -> Checkpoint | None:
         """What to go on from, or what was reported last."""
         known: Checkpoint | None = self._outer.get_checkpoint()
@@ -115,7 +119,7 @@ def fit_here(trainer: BaseTrainer) -> Result:
     before = current_session()
     set_session(kept)
     try:
-        trainer.training_loop()
+        returned = trainer.training_loop()
     finally:
         set_session(before)
     return Result(
@@ -123,5 +127,6 @@ def fit_here(trainer: BaseTrainer) -> Result:
         kept.get_checkpoint(),
         path=kept.folder,
         best_checkpoints=kept.checkpoints,
+        return_value=returned,
         _read_dataframe=lambda: make_frame(kept.results),
     )

@@ -13,7 +13,7 @@ import mltoolkit
 from mltoolkit.exceptions import RayError
 from mltoolkit.train._checkpoint import Checkpoint
 from mltoolkit.train._internal.failures import StallWatch, collect_failures, make_error, stall_after_s
-from mltoolkit.train._internal.worker import Report, RunSetup
+from mltoolkit.train._internal.worker import Exchange, Report, RunSetup
 from mltoolkit.train._internal.worker_group import Worker, WorkerGroup
 from mltoolkit.train.backend import BackendConfig
 from mltoolkit.train.context import TrainContext
@@ -66,8 +66,13 @@ class TrainingRun:
         self._marker: Any = None
         self._reports = 0
 
-    def run(self) -> None:
+    def run(self) -> Any:
         """Run to the end.
+
+        Returns
+        -------
+        object
+            What the function has returned on rank 0.
 
         Raises
         ------
@@ -82,11 +87,14 @@ class TrainingRun:
         try:
             self._group.start()
             self._leave_marker()
+            if backend.share_cuda_visible_devices:
+                self._group.share_gpus()
             backend.on_start(self._group, self._backend_config)
             self._begin()
             backend.on_training_start(self._group, self._backend_config)
-            self._follow(call)
+            returned = self._follow(call)
             backend.on_shutdown(self._group, self._backend_config)
+            return returned
         finally:
             self._group.shutdown()
             if self._marker is not None:
@@ -113,6 +121,8 @@ class TrainingRun:
         context = self._session.context
         checkpoint = self._session.get_checkpoint() or self._checkpoint
         shards = self._shards(len(self._workers))
+        # As this process does, which the sweep has told.
+        change_directory = os.path.realpath(os.getcwd()) == os.path.realpath(self._trial_dir())
         begun = []
         for worker, datasets in zip(self._workers, shards, strict=True):
             ranks = worker.ranks
@@ -130,7 +140,7 @@ class TrainingRun:
                 metadata=self._metadata,
             )
             place = self._place_of(checkpoint, worker)
-            setup = RunSetup(own, self._trial_dir(), self._marker.path, place, datasets)
+            setup = RunSetup(own, self._trial_dir(), self._marker.path, place, datasets, change_directory)
             begun.append(worker.actor.begin.remote(setup))
         mltoolkit.get(begun)
 
@@ -146,17 +156,18 @@ class TrainingRun:
 
     # Following
 
-    def _follow(self, call: Any) -> None:
-        """Take reports, round by round, until the function has ended everywhere."""
+    def _follow(self, call: Any) -> Any:
+        """Take reports, round by round, until the function has ended everywhere; return what rank 0 has returned."""
         running = {
             worker.ranks.world_rank: worker.actor.execute.remote(_run_training, call) for worker in self._workers
         }
         watch = StallWatch(self._workers, stall_after_s())
         ended: set[int] = set()
         stored: str | None = None
+        answer: Any = None
         while len(ended) < len(self._workers):
             asked = {
-                worker.ranks.world_rank: worker.actor.next_report.remote(stored)
+                worker.ranks.world_rank: worker.actor.next_report.remote(stored, answer)
                 for worker in self._workers
                 if worker.ranks.world_rank not in ended
             }
@@ -165,15 +176,22 @@ class TrainingRun:
             given = {rank: report for rank, report in reports.items() if report is not None}
             if given and ended:
                 raise self._error(self._unequal(given, ended))
-            if given:
+            exchanged = {rank: each for rank, each in given.items() if isinstance(each, Exchange)}
+            stored, answer = None, None
+            if exchanged and len(exchanged) < len(given):
+                raise self._error(self._apart(min(exchanged), min(given.keys() - exchanged.keys())))
+            if exchanged:
+                answer = exchanged[0].data
+            elif given:
                 self._reports += 1
                 stored = self._store(given)
+        return mltoolkit.get(running[0])
 
     def _round(
         self, asked: dict[int, Any], running: dict[int, Any], ended: set[int], watch: StallWatch
-    ) -> dict[int, Report | None]:
+    ) -> dict[int, Any]:
         """One report of each worker that still runs; None of those that have ended."""
-        reports: dict[int, Report | None] = {}
+        reports: dict[int, Any] = {}
         while len(reports) < len(asked):
             waiting = {asked[rank]: rank for rank in asked if rank not in reports}
             # Replies of functions that failed: an exception ends the reports as a return does.
@@ -205,6 +223,14 @@ class TrainingRun:
             )
         }
 
+    def _apart(self, waiting: int, reporting: int) -> dict[int, BaseException]:
+        return {
+            waiting: RuntimeError(
+                f"It waits in `train.collective` for the others, but rank {reporting} has called `train.report`. All ranks "
+                "must call the same functions in the same order."
+            )
+        }
+
     def _store(self, reports: dict[int, Report]) -> str | None:
         """Pass rank 0's metrics on, with the checkpoints of all ranks as one; return where that is now."""
         lowest = min(reports)
@@ -219,18 +245,20 @@ class TrainingRun:
         return None if kept is None else str(kept.path)
 
 
-def _run_training(call: tuple[Callable[..., Any], tuple[Any, ...], Callable[[], Any]]) -> None:
-    """Run the training function in a worker."""
+def _run_training(call: tuple[Callable[..., Any], tuple[Any, ...], Callable[[], Any]]) -> Any:
+    """Run the training function in a worker; rank 0's return value is kept."""
     from mltoolkit.train._session import current_session
 
     session: Any = current_session()
     try:
         function, args, make_context = call
         with make_context():
-            function(*args)
+            returned = function(*args)
+        return returned if session.context.get_world_rank() == 0 else None
     except SystemExit as error:
         if error.code not in (None, 0):
             raise RuntimeError(f"The training function called sys.exit({error.code!r}).") from error
+        return None
     finally:
         session.end()
 

@@ -20,7 +20,7 @@ from mltoolkit.train._internal.mailbox import own_mailbox
 from mltoolkit.train._session import Session, set_session
 from mltoolkit.train.context import TrainContext
 
-__all__ = ["Probe", "Report", "RunSetup", "TrainWorker", "WorkerInfo", "WorkerSession"]
+__all__ = ["Exchange", "Probe", "Report", "RunSetup", "TrainWorker", "WorkerInfo", "WorkerSession"]
 
 _PACKED_PREFIX = "checkpoint_worker_"
 
@@ -48,6 +48,19 @@ class Report:
 
     metrics: dict[str, Any]
     checkpoint: Any = None
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A worker that waits for all others to come as far, and for what rank 0 has to say.
+
+    Attributes
+    ----------
+    data : object
+        Rank 0's; None of the others.
+    """
+
+    data: Any = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,8 @@ class RunSetup:
         What to go on from.
     datasets : dict
         This worker's shards: values, or references to them.
+    change_directory : bool
+        Whether relative paths are meant in the folder of the trial, so that trials do not overwrite each other's files.
     """
 
     context: TrainContext
@@ -90,6 +105,7 @@ class RunSetup:
     marker: str = ""
     checkpoint: Any = None
     datasets: dict[str, Any] = field(default_factory=dict)
+    change_directory: bool = False
 
 
 class WorkerSession(Session):
@@ -101,12 +117,16 @@ class WorkerSession(Session):
     def __init__(self, setup: RunSetup) -> None:
         self._setup = setup
         self._changed = threading.Condition()
-        self._report: Report | None = None
+        self._report: Report | Exchange | None = None
         self._taken = False
+        self._answer: Any = None
         self._ended = False
         self._own_folder: str | None = None
         self._checkpoint = self._unpacked(setup.checkpoint)
         self._shards: dict[str, Any] = {}
+        if setup.change_directory:
+            os.environ.setdefault("TUNE_ORIG_WORKING_DIR", os.getcwd())
+            os.chdir(setup.incoming if self._sees_storage() else self._scratch())
 
     # The training function's side
 
@@ -117,12 +137,19 @@ class WorkerSession(Session):
 
     def report(self, metrics: dict[str, Any], checkpoint: Checkpoint | None = None) -> None:
         """Hand a result over, and wait until those of all workers are stored."""
-        report = Report(metrics, None if checkpoint is None else self._stage(checkpoint))
+        self._hand_over(Report(metrics, None if checkpoint is None else self._stage(checkpoint)))
+
+    def exchange(self, data: Any) -> Any:
+        """Wait until all workers are here; what rank 0 gave."""
+        return self._hand_over(Exchange(data if self.context.get_world_rank() == 0 else None))
+
+    def _hand_over(self, report: Report | Exchange) -> Any:
         with self._changed:
             self._report, self._taken = report, False
             self._changed.notify_all()
             while self._report is report:
                 self._changed.wait()
+            return self._answer
 
     def get_checkpoint(self) -> Checkpoint | None:
         """What the run goes on from, or what was reported last."""
@@ -147,19 +174,21 @@ class WorkerSession(Session):
 
     # The directing process' side
 
-    def next_report(self, stored: str | None) -> Report | None:
+    def next_report(self, stored: str | None, answer: Any = None) -> Report | Exchange | None:
         """Let the function go on, and wait for its next report; None when it has ended.
 
         Parameters
         ----------
         stored : str or None
             Where the checkpoint of the last report is now.
+        answer : object
+            What the last exchange gives.
         """
         with self._changed:
             if self._taken:
                 if stored is not None and (self._sees_storage() or not self._setup.marker):
                     self._checkpoint = Checkpoint(stored)
-                self._report, self._taken = None, False
+                self._report, self._taken, self._answer = None, False, answer
                 self._changed.notify_all()
             while self._report is None and not self._ended:
                 self._changed.wait()
@@ -174,6 +203,8 @@ class WorkerSession(Session):
             self._ended = True
             self._changed.notify_all()
         if self._own_folder is not None:
+            if self._setup.change_directory:
+                os.chdir("/")
             shutil.rmtree(self._own_folder, ignore_errors=True)
 
     # Checkpoints on their way
@@ -202,10 +233,15 @@ class WorkerSession(Session):
             return Checkpoint(place)
         from mltoolkit.tune.execution._checkpoint_io import unpack
 
-        self._own_folder = tempfile.mkdtemp(prefix=_PACKED_PREFIX)
-        folder = os.path.join(self._own_folder, "checkpoint")
+        folder = os.path.join(self._scratch(), "checkpoint")
         unpack(place, folder)
         return Checkpoint(folder)
+
+    def _scratch(self) -> str:
+        """A temporary folder that goes when the function has ended."""
+        if self._own_folder is None:
+            self._own_folder = tempfile.mkdtemp(prefix=_PACKED_PREFIX)
+        return self._own_folder
 
 
 class TrainWorker:
@@ -238,11 +274,11 @@ class TrainWorker:
         self._session_there.set()
 
     @mltoolkit.method(concurrency_group="control")
-    def next_report(self, stored: str | None = None) -> Report | None:
+    def next_report(self, stored: str | None = None, answer: Any = None) -> Report | Exchange | None:
         """What the training function reports next; see :meth:`WorkerSession.next_report`."""
         self._session_there.wait()
         assert self._session is not None
-        return self._session.next_report(stored)
+        return self._session.next_report(stored, answer)
 
     @mltoolkit.method(concurrency_group="control")
     def take_events(self, wait_s: float) -> list[tuple[int, Any]] | None:

@@ -160,6 +160,8 @@ class WorkerGroup:
         Under which what they print is shown.
     env_vars : dict of str to str, optional
         Environment of the workers.
+    runtime_env : dict, optional
+        Runtime environment of the workers, as `remote` takes it.
     """
 
     def __init__(
@@ -170,12 +172,15 @@ class WorkerGroup:
         strategy: str = "PACK",
         name: str = "RayTrainWorker",
         env_vars: Mapping[str, str] | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
     ) -> None:
         self.num_workers = num_workers
         self.resources = {key: amount for key, amount in resources.items() if amount}
         self._strategy = strategy
         self._name = name
-        self._env_vars = dict(env_vars or {})
+        self._runtime_env = dict(runtime_env or {})
+        if env_vars:
+            self._runtime_env["env_vars"] = {**self._runtime_env.get("env_vars", {}), **env_vars}
         self._group: PlacementGroup | None = None
         self._actors: list[Any] = []
         self.workers: list[Worker] = []
@@ -227,8 +232,8 @@ class WorkerGroup:
         }
         if self.resources.get("memory"):
             options["memory"] = self.resources["memory"]
-        if self._env_vars:
-            options["runtime_env"] = {"env_vars": self._env_vars}
+        if self._runtime_env:
+            options["runtime_env"] = self._runtime_env
         if self._group is not None:
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
                 self._group, placement_group_capture_child_tasks=True
@@ -284,10 +289,24 @@ class WorkerGroup:
 
         return gather({rank: self.execute_single_async(rank, function, *args, **kwargs)}, self.workers)[0]
 
+    def share_gpus(self) -> None:
+        """Let workers of a node see each other's GPUs: NCCL copies between those that both processes can address."""
+        nodes: dict[str, set[int]] = {}
+        for worker in self.workers:
+            nodes.setdefault(worker.info.node_id, set()).update(worker.info.gpu_ids)
+        for worker in self.workers:
+            if worker.info.gpu_ids:
+                visible = ",".join(map(str, sorted(nodes[worker.info.node_id])))
+                self.execute_single(worker.ranks.world_rank, _set_visible_gpus, visible)
+
     @property
     def on_one_host(self) -> bool:
         """Whether all workers are on the same host."""
         return len({worker.info.hostname for worker in self.workers}) == 1
+
+
+def _set_visible_gpus(visible: str) -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible
 
 
 def _amounts(resources: Mapping[str, float]) -> str:

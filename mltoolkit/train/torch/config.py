@@ -58,6 +58,11 @@ class TorchConfig(BackendConfig):
         return TorchBackend
 
     @property
+    def framework(self) -> str:
+        """``"torch"``."""
+        return "torch"
+
+    @property
     def train_func_context(self) -> Callable[[], AbstractContextManager[Any]]:
         """Makes the worker's GPU, if it has one, the default one."""
         from mltoolkit.train.torch._device import default_device
@@ -103,7 +108,7 @@ def connect_process_group(
         Under which other hosts reach rank 0; found by itself if not given.
     """
     host = _LOOPBACK if group.on_one_host else (address or group.workers[0].info.address)
-    _share_gpus(group)
+    group.share_gpus()
     port = group.execute_single(0, _listen, host)
     joining = {
         worker.ranks.world_rank: worker.actor.execute.remote(
@@ -114,21 +119,6 @@ def connect_process_group(
     from mltoolkit.train._internal.failures import gather
 
     gather(joining, group.workers)
-
-
-def _share_gpus(group: WorkerGroup) -> None:
-    """Let workers of a host see each other's GPUs: NCCL copies between those that both processes can address."""
-    hosts: dict[str, set[int]] = {}
-    for worker in group.workers:
-        hosts.setdefault(worker.info.node_id, set()).update(worker.info.gpu_ids)
-    for worker in group.workers:
-        visible = sorted(hosts[worker.info.node_id])
-        if worker.info.gpu_ids and visible:
-            group.execute_single(worker.ranks.world_rank, _set_visible_gpus, ",".join(map(str, visible)))
-
-
-def _set_visible_gpus(visible: str) -> None:
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible
 
 
 def _listen(host: str) -> int:

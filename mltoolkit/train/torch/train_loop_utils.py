@@ -274,7 +274,6 @@ def _with_distributed_sampler(loader: DataLoader[Any]) -> DataLoader[Any]:
         rank=context.get_world_rank(),
         shuffle=shuffle,
         drop_last=loader.drop_last,
-        seed=_Acceleration.seed or 0,
     )
     options: dict[str, Any] = {
         "batch_size": loader.batch_size,
