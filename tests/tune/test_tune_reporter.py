@@ -513,7 +513,8 @@ def test_a_configuration_that_was_perturbed_is_shown_as_it_is_now():
     trial = make_trial(0, "TERMINATED", {"lr": 0.1, "model/width": 8}, loss=1.0)
     trial.config = {"lr": 0.02, "model": {"width": 16}}
     state = state_of([trial])
-    cells = {column.title: column.cells for column in Table([trial], state, TableSettings()).columns}
+    table = Table([trial], state, TableSettings(None, None, 3, 20))
+    cells = {column.title: column.cells for column in table.columns}
     assert cells["lr"] == ["0.02"] and cells["width"] == ["16"]
     assert "lr=0.02, width=16" in best_text(state)
 
