@@ -14,7 +14,8 @@ from mltoolkit._boosting.group import ActorGroup, Starting, is_lost
 from mltoolkit._boosting.library import Library
 from mltoolkit._boosting.matrix import RayDMatrix
 from mltoolkit._boosting.params import RayParams
-from mltoolkit._boosting.resources import plan_resources
+from mltoolkit._boosting.progress import write_line
+from mltoolkit._boosting.resources import ActorResources, plan_resources
 from mltoolkit._boosting.runtime import light_start
 
 __all__ = ["Training", "TrainingResult"]
@@ -106,6 +107,7 @@ class Training:
         self.checkpoint: Checkpoint | None = None
         self._returns: list[list[Any]] = [[] for _ in range(params.num_actors)]
         self._restarts = 0
+        self._rounds = 0
         self._training_s = 0.0
         self._next_look = 0.0
         self._starting: dict[int, Starting] = {}
@@ -130,7 +132,7 @@ class Training:
             for matrix in matrices:
                 matrix.load_data(self.params.num_actors)
             request = mltoolkit.put(self.request)
-            resources = plan_resources(self.params, wants_gpu=self.wants_gpu, logger=self.library.logger)
+            resources = self._plan()
         with ActorGroup(self.library, self.params, resources, matrices, full_import=full) as group:
             try:
                 while True:
@@ -147,6 +149,9 @@ class Training:
             finally:
                 for one in self._starting.values():
                     group._kill(one.actor)
+
+    def _plan(self) -> ActorResources:
+        return plan_resources(self.params, wants_gpu=self.wants_gpu, logger=self.library.logger)
 
     def _recover(self, group: ActorGroup, failure: ActorFailure) -> None:
         """Make the group fit for another attempt, or give up."""
@@ -175,6 +180,7 @@ class Training:
             return
         if not all(group.bundle_is_left(rank) for rank in failure.ranks):
             group.release()  # what was reserved is gone with its node: the others move as well
+            group.resources = self._plan()  # and share what is left, where it does not suffice
         self.library.logger.warning(
             "[%s] Lost %s (%s). Training starts again from round %d (restart %d of %s).",
             self.library.name, _ranks(failure.ranks), _first_line(failure), rounds, self._restarts,
@@ -188,11 +194,13 @@ class Training:
         ranks = tuple(sorted(group.actors))
         self._next_look = 0.0
         actors = [group.actors[rank] for rank in ranks]
+        datasets = group.datasets()
+        self._check_columns(datasets)
         plan = {
             "request": request,
             "train": self.dtrain.uid,
             "evals": [(matrix.uid, name) for matrix, name in self.evals],
-            "datasets": group.datasets(),
+            "datasets": datasets,
             "checkpoint": self.checkpoint,
             "checkpoint_every": self.params.checkpoint_frequency if self.params.max_actor_restarts else 0,
             "stoppable": self.params.elastic_training,
@@ -226,6 +234,25 @@ class Training:
             training_time_s=self._training_s,
         )
 
+    def _check_columns(self, datasets: dict[int, dict[str, Any]]) -> None:
+        """Refuse datasets to evaluate whose features are not those of the training data."""
+        own = datasets[self.dtrain.uid]["schema"]
+        names = self.dtrain.feature_names or own.names
+        for matrix, name in self.evals:
+            other = datasets[matrix.uid]["schema"]
+            others = matrix.feature_names or other.names
+            if other.width != own.width and not matrix.is_sparse:
+                raise ValueError(
+                    f"The dataset {name!r} must have the {own.width} features of the training data, got {other.width}."
+                )
+            if names is not None and others is not None and set(names) != set(others):
+                missing = [column for column in names if column not in set(others)]
+                extra = [column for column in others if column not in set(names)]
+                raise ValueError(
+                    f"The dataset {name!r} must have the features of the training data. It lacks "
+                    f"{', '.join(map(repr, missing)) or 'none'}, and has {', '.join(map(repr, extra)) or 'none'} beside them."
+                )
+
     def _gather(self, ranks: Sequence[int], refs: list[Any]) -> list[Any]:
         try:
             return mltoolkit.get(refs)
@@ -249,12 +276,13 @@ class Training:
         deadline: float | None = None
         told = False
         every = self.library.setting("STATUS_FREQUENCY_S", 30)
-        status_at = time.monotonic() + every
+        began = time.monotonic()
+        status_at = began + every
         while calls or polls:
             self._look_after_replacements(group, running=not attempt.errors)
             now = time.monotonic()
             if now >= status_at:
-                self._log("[%s] Training goes on (%.0f s in all).", self.library.name, self._training_s)
+                self._tell_status(self._training_s + now - began)
                 status_at = now + every
             wait_s = min(status_at, deadline or status_at) - now
             extra = [ref for one in self._starting.values() for ref in one.refs()] if deadline is None else []
@@ -284,12 +312,24 @@ class Training:
                 return attempt
         return attempt
 
+    def _tell_status(self, training_s: float) -> None:
+        if self.params.verbose:
+            done = f"{self._rounds} rounds in " if self._rounds else ""
+            write_line(f"[{self.library.name}] {done}{training_s:.0f} s")
+
     def _receive(self, group: ActorGroup, polls: dict[Any, int], ref: Any) -> None:
         rank = polls.pop(ref)
         try:
             messages = mltoolkit.get(ref)
-        except Exception:  # a lost actor: its call to train says so as well
-            return
+        except Exception as error:
+            if is_lost(error):  # its call to train says so as well
+                return
+            # Evaluations, checkpoints and reports were among them: training without them would look as if all were well.
+            cause = getattr(error, "cause", None) or error
+            raise self.library.training_error(
+                f"What rank {rank} has sent could not be received: {type(cause).__name__}: {cause}. Items given to "
+                "put_queue() must be such as can be pickled."
+            ) from error
         ended = False
         for kind, value in messages:
             if kind == "end":
@@ -300,7 +340,10 @@ class Training:
                 else:
                     self._returns[rank].append(value)
             elif kind == "eval":
+                self._rounds = value[0] + 1
                 self.on_eval(*value)
+            elif kind == "round":
+                self._rounds = value
             elif kind == "checkpoint":
                 self.checkpoint = value
         if not ended and rank in group.actors:
@@ -319,8 +362,9 @@ class Training:
         if own:
             rank, error = min(own.items())
             cause = getattr(error, "cause", None) or error
+            text = str(cause).partition("\nStack trace:")[0]  # of native code, which the cause has still
             raise self.library.training_error(
-                f"Training failed in rank {rank}: {type(cause).__name__}: {cause}"
+                f"Training failed in rank {rank}: {type(cause).__name__}: {text}"
             ) from error
         gone = tuple(sorted(lost))
         self._ended = set(attempt.ended)

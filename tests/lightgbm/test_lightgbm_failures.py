@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import time
 
 import lightgbm
@@ -143,6 +144,14 @@ def test_other_code_that_raises(runtime, data, where):
             params, RayDMatrix(*data), num_boost_round=2, verbose_eval=False,
             callbacks=[broken] if where == "callback" else None, ray_params=RayParams(num_actors=2, cpus_per_actor=1),
         )  # fmt: skip
+
+
+def test_what_cannot_be_sent_to_the_driver_is_told(runtime, data):
+    def send_a_lock(env):
+        put_queue(threading.Lock())
+
+    with pytest.raises(RayLightGBMTrainingError, match="What rank . has sent could not be received: .*pickle"):
+        fit(data, [send_a_lock], num_actors=2)
 
 
 def test_what_lightgbm_refuses_is_told(runtime, data):
