@@ -6,7 +6,7 @@ import contextlib
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -110,6 +110,7 @@ class _Reducer:
     def __init__(self, mesh: Any, model: Any) -> None:
         from mltoolkit.lightgbm._metrics import MetricReducer, needs_predictions
 
+        _check_learner(model.params)
         self._model = model
         self._sets = dict(zip(model.name_valid_sets, model.valid_sets, strict=True))
         self._train_name = model._train_data_name
@@ -133,6 +134,18 @@ class _Reducer:
                 self._model.eval_train(keep)
             self._model.eval_valid(keep)
         env.evaluation_result_list[:] = [_as_result(each) for each in self._reducer.reduce(results, predictions)]
+
+
+def _check_learner(params: Mapping[str, Any]) -> None:
+    from lightgbm.basic import _ConfigAliases
+
+    names = [name for name in _ConfigAliases.get("tree_learner") if params.get(name) is not None]
+    learner = params[names[0]] if names else "serial"
+    if learner == "serial":
+        raise ValueError(
+            "`tree_learner` must be 'data' or 'voting' for LightGBM to train on the data of all workers, got 'serial', its "
+            "default: each worker would train for itself. Put `'tree_learner': 'data'` beside `**get_network_params()`."
+        )
 
 
 def _as_block(data: Any) -> Any:
@@ -172,7 +185,7 @@ def get_network_params() -> dict[str, Any]:
     """Return what makes ``lightgbm.train`` train with the other workers: put it into the parameters.
 
     Call it in the training function of a ``LightGBMTrainer``, on each worker. LightGBM needs a ``tree_learner`` as well,
-    ``"data"`` or ``"voting"``; with its default each worker trains for itself.
+    ``"data"`` or ``"voting"``: with its default each worker would train for itself, which RayTrainReportCallback refuses.
 
     Returns
     -------
