@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,8 @@ from mltoolkit._boosting.errors import LostPeersError
 from mltoolkit._boosting.session import BoostingSession, set_session
 
 __all__ = ["BoostingActor", "Checkpoint", "Data", "RankLibrary", "TrainTask"]
+
+_TELL_EVERY_S = 1.0
 
 
 @dataclass
@@ -97,7 +100,7 @@ class TrainTask:
         Asks this rank to end after the current round.
     put : callable
         Sends a message of a kind and a value to the driver: "eval" with ``(round, [(data, metric, value)])``, "checkpoint"
-        with a :class:`Checkpoint`.
+        with a :class:`Checkpoint`; "round" is sent by :meth:`tell_rounds`.
     """
 
     index: int
@@ -113,8 +116,14 @@ class TrainTask:
     num_threads: int
     stop: threading.Event
     put: Callable[[str, Any], None]
-    #: Set by the library: what rank 0 returns.
-    notes: dict[str, Any] = field(default_factory=dict)
+    _told_at: float = field(default_factory=time.monotonic)
+
+    def tell_rounds(self, rounds: int) -> None:
+        """Let the driver know how many rounds are done, once a second at most."""
+        now = time.monotonic()
+        if self.index == 0 and now - self._told_at >= _TELL_EVERY_S:
+            self._told_at = now
+            self.put("round", rounds)
 
     def checkpoint_due(self, rounds: int) -> bool:
         """Whether a checkpoint should be sent after so many rounds: the first, and every n-th from there."""

@@ -18,6 +18,7 @@ __all__ = [
     "apply_schema",
     "as_column",
     "as_features",
+    "check_finite",
     "concat_blocks",
     "feature_block",
     "n_rows",
@@ -210,6 +211,35 @@ def as_column(value: Any, name: str) -> np.ndarray:
             return np.unique(array, return_inverse=True)[1]
         raise ValueError(f"`{name}` must be numeric, got text such as {array.flat[0]!r}. Encode it first.")
     return array
+
+
+def check_finite(values: Mapping[str, np.ndarray], *, first_row: int = 0, source: str = "") -> None:
+    """Refuse labels and weights that are no numbers.
+
+    Parameters
+    ----------
+    values : dict of str to ndarray
+        Labels and the like.
+    first_row : int, default=0
+        What the first row is called.
+    source : str, default=""
+        Where the rows come from, for the message.
+
+    Raises
+    ------
+    ValueError
+        If a label or a weight is NaN or infinite; the first such row is named.
+    """
+    for name in ("label", "weight"):
+        if name not in values or values[name].dtype.kind != "f":
+            continue
+        finite = np.isfinite(values[name].reshape(len(values[name]), -1)).all(axis=1)
+        if not finite.all():
+            row = first_row + int(np.argmin(finite))
+            raise ValueError(
+                f"`{name}` contains NaN or infinity, first in row {row}{source and f' of {source}'}. Drop these rows, or "
+                "fill the values in."
+            )
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import mltoolkit
 from mltoolkit import exceptions
@@ -156,13 +156,12 @@ class ActorGroup:
         self.actors[one.rank] = one.actor
 
     def _reserve(self) -> None:
-        strategy = (self.params.placement_options or {}).get("strategy")
-        if strategy is None:
-            strategy = "SPREAD" if self.library.setting("USE_SPREAD_STRATEGY", 1) else "PACK"
         bundle = self.resources.bundle()
         if not bundle:
             return
-        group = placement_group([dict(bundle) for _ in range(self.params.num_actors)], strategy=strategy)
+        default = "SPREAD" if self.library.setting("USE_SPREAD_STRATEGY", 1) else "PACK"
+        options = {"strategy": default, **(self.params.placement_options or {})}
+        group = placement_group([dict(bundle) for _ in range(self.params.num_actors)], **options)
         limit = self.library.setting("PLACEMENT_GROUP_TIMEOUT_S", 100)
         try:
             ready, _ = mltoolkit.wait([group.ready()], timeout=min(10.0, limit))
@@ -201,17 +200,22 @@ class ActorGroup:
                     mltoolkit.get(ref)
                 except Exception as error:
                     if not is_lost(error):
-                        raise self._unwrapped(error) from _origin(error)
+                        self.raise_unwrapped(error)
                     lost[owners[ref].rank] = error
         if lost:
             rank, first = min(lost.items())
             raise ActorFailure(tuple(sorted(lost)), f"rank {rank} died while it started: {first}") from first
 
-    def _unwrapped(self, error: Exception) -> Exception:
-        """The error of a constructor as training's; errors about data as they are."""
+    def raise_unwrapped(self, error: Exception) -> NoReturn:
+        """Raise the error of a constructor as training's, and what is wrong with the data as if it had been read here."""
+        cause = getattr(error, "cause", None)
         if isinstance(error, exceptions.RayActorError):
-            return self.library.training_error(f"An actor could not start: {error.cause}")
-        return error
+            inner = getattr(cause, "cause", None) or cause
+            text = f"An actor could not start: {type(inner).__name__}: {inner}"
+            raise self.library.training_error(text) from (cause if isinstance(cause, BaseException) else error)
+        if isinstance(cause, Exception):
+            raise cause from error
+        raise error
 
     # ---- members -------------------------------------------------------------------------------------------------------
 
@@ -291,10 +295,3 @@ class ActorGroup:
     def _kill(actor: Any) -> None:
         with contextlib.suppress(Exception):  # dead already, or the session is
             mltoolkit.kill(actor)
-
-
-def _origin(error: BaseException) -> BaseException | None:
-    cause = getattr(error, "cause", None)
-    return (
-        cause if isinstance(cause, BaseException) and isinstance(error, exceptions.RayActorError) else error.__cause__
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import os
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -162,10 +164,8 @@ class RayDMatrix:
         if group is not None:
             if qid is not None:
                 raise ValueError("Give either `group` or `qid`, not both.")
-            if isinstance(group, str):
-                raise ValueError("`group` must be the sizes of consecutive queries; name a column in `qid` instead.")
-            sizes = np.asarray(group)
-            given["qid"] = np.repeat(np.arange(len(sizes)), sizes)
+            given["qid"] = _queries_of(group)
+        self._has_groups = group is not None
         self._has = {name for name, value in given.items() if value is not None}
         named = {name: value for name, value in given.items() if isinstance(value, str)}
         self._values = {
@@ -183,6 +183,7 @@ class RayDMatrix:
         self._pieces = pieces
         self._shards: list[Any] | None = None
         self._rows: list[Rows] | None = None
+        self._session: tuple[int, str] | None = None
         if num_actors is not None and not lazy:
             self.load_data(num_actors)
 
@@ -192,6 +193,11 @@ class RayDMatrix:
     def has_label(self) -> bool:
         """Whether there is a label."""
         return "label" in self._has
+
+    @property
+    def has_label_bounds(self) -> bool:
+        """Whether there are bounds of labels, for survival analysis."""
+        return bool(self._has & {"label_lower_bound", "label_upper_bound"})
 
     @property
     def has_qid(self) -> bool:
@@ -247,7 +253,7 @@ class RayDMatrix:
                 f"This matrix was made for num_actors={self._given_num_actors}, and {number} actors are to use it. Leave "
                 "`num_actors` out of the constructor, and it is divided for whoever uses it."
             )
-        if self._shards is not None and self.num_actors == number:
+        if self._shards is not None and self.num_actors == number and not self._is_stale():
             return
         self.num_actors = number
         if self.distributed:
@@ -257,6 +263,12 @@ class RayDMatrix:
             return
         with light_start(self._module):
             self._divide_memory(number)
+
+    def _is_stale(self) -> bool:
+        """Whether the shards were put into the object store of a session that this process has ended."""
+        if self._session is None or self._session[0] != os.getpid():
+            return False
+        return not mltoolkit.is_initialized() or self._session != _this_session()
 
     def _divide_memory(self, number: int) -> None:
         if self._pieces is not None:  # files that the driver is to read
@@ -283,7 +295,7 @@ class RayDMatrix:
                 setattr(block, name, np.ascontiguousarray(column[own]))
             shards.append(MemoryShard(mltoolkit.put(block)))
         self.n = n
-        self._shards, self._rows = shards, rows
+        self._shards, self._rows, self._session = shards, rows, _this_session()
 
     def _check_lengths(self, values: Mapping[str, np.ndarray], n: int) -> None:
         if not n:
@@ -294,18 +306,14 @@ class RayDMatrix:
                 raise ValueError(f"`{name}` must have {most} dimension{'s' * (most > 1)}, got shape {column.shape}.")
             if len(column) == n or (name == "weight" and "qid" in values):
                 continue
+            if name == "qid" and self._has_groups:
+                raise ValueError(
+                    f"The sizes in `group` must add up to the {n} rows of the data, got {len(column)} rows in all."
+                )
             raise ValueError(
                 f"`{name}` must have one value for each of the {n} rows of the data, got {len(column)} values."
             )
-        for name in ("label", "weight"):
-            if name not in values or values[name].dtype.kind != "f":
-                continue
-            finite = np.isfinite(values[name].reshape(len(values[name]), -1)).all(axis=1)
-            if not finite.all():
-                where = int(np.argmin(finite))
-                raise ValueError(
-                    f"`{name}` contains NaN or infinity, first in row {where}. Drop these rows, or fill the values in."
-                )
+        blocks.check_finite(values)
 
     def _rows_of_ranks(self, number: int, n: int, qid: np.ndarray | None) -> list[Rows]:
         if qid is not None:
@@ -377,6 +385,14 @@ class RayDMatrix:
 
     def check_schema(self, schema: Schema) -> None:
         """Refuse columns that the library cannot use; libraries add their own checks."""
+        if not schema.width:
+            raise ValueError("The data has no columns for features.")
+        names = self.feature_names or schema.names or ()
+        twice = [name for name, count in collections.Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(
+                f"Names of features must be unique, these come more than once: {', '.join(map(repr, twice))}."
+            )
         kinds = {"int", "i", "float", "c"}
         bad = [
             f"{name!r} ({kind})"
@@ -388,7 +404,12 @@ class RayDMatrix:
                 f"Columns must be numbers, bools or categories; these are not: {', '.join(bad)}. Convert them with "
                 "`astype('category')`, or name them in `ignore=[...]`."
             )
-        for name, given in (("feature_names", self.feature_names), ("feature_types", self.feature_types)):
+        weights = None if self._feature_weights is None else list(self._feature_weights)
+        for name, given in (
+            ("feature_names", self.feature_names),
+            ("feature_types", self.feature_types),
+            ("feature_weights", weights),
+        ):
             if given is not None and len(given) != schema.width:
                 raise ValueError(f"`{name}` must have {schema.width} entries, one for each column, got {len(given)}.")
 
@@ -414,3 +435,18 @@ class RayDMatrix:
             return scatter(parts, self._rows, self.n)
         rows, n = piece_rows(loaded)
         return scatter(parts, rows, n)
+
+
+def _this_session() -> tuple[int, str]:
+    """Tells a session of this process from its others."""
+    return os.getpid(), mltoolkit.get_runtime_context().get_node_id()
+
+
+def _queries_of(group: Any) -> np.ndarray:
+    """The query of each row, of the sizes of consecutive queries."""
+    if isinstance(group, str):
+        raise ValueError("`group` must be the sizes of consecutive queries; name a column in `qid` instead.")
+    sizes = np.asarray(group)
+    if sizes.ndim != 1 or (sizes.size and (sizes.dtype.kind not in "iu" or sizes.min() < 0)):
+        raise ValueError(f"`group` must be a list of integers >= 0, the sizes of consecutive queries, got {group!r}.")
+    return np.repeat(np.arange(len(sizes)), sizes)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ class RayParams:
     verbose : bool, optional
         Log what happens to the actors at level INFO. Default: yes, but not inside a trial of Tune.
     placement_options : dict, optional
-        Arguments of ``tune.PlacementGroupFactory`` for :meth:`get_tune_resources`, such as ``{"strategy": "SPREAD"}``.
+        Further arguments of the placement group in which the actors are reserved, such as ``{"strategy": "PACK"}``. Default:
+        ``"SPREAD"``; in a trial of Tune, for :meth:`get_tune_resources`, ``"PACK"``.
 
     Examples
     --------
@@ -103,26 +106,47 @@ def check_ray_params(given: Any, cls: type[P]) -> P:
         If a dict has a key that is no parameter.
     """
     params = _as_params(given, cls)
-    if isinstance(params.num_actors, bool) or not isinstance(params.num_actors, int) or params.num_actors <= 0:
+    number = params.num_actors
+    if isinstance(number, bool) or not isinstance(number, Integral) or number <= 0:
         raise ValueError(
-            f"`num_actors` must be an integer >= 1, got {params.num_actors!r}. Say how many actors to use: "
+            f"`num_actors` must be an integer >= 1, got {number!r}. Say how many actors to use: "
             "`ray_params=RayParams(num_actors=2)`."
         )
     for name in ("cpus_per_actor", "max_failed_actors", "checkpoint_frequency"):
         value = getattr(params, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, Real) or value < 0:
             raise ValueError(f"`{name}` must be a number >= 0, got {value!r}.")
     for name in ("gpus_per_actor", "max_actor_restarts"):
         value = getattr(params, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or (value < 0 and value != -1):
+        if isinstance(value, bool) or not isinstance(value, Real) or (value < 0 and value != -1):
             raise ValueError(f"`{name}` must be a number >= 0, or -1, got {value!r}.")
+    for name in ("resources_per_actor", "placement_options"):
+        value = getattr(params, name)
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError(f"`{name}` must be a dict or None, got {value!r}.")
+    _check_callbacks(params.distributed_callbacks)
     if params.elastic_training and (params.max_failed_actors == 0 or params.max_actor_restarts == 0):
         name = "max_failed_actors" if params.max_failed_actors == 0 else "max_actor_restarts"
         raise ValueError(
             f"`elastic_training=True` has no effect with `{name}=0`. Set both `max_failed_actors` and "
             "`max_actor_restarts` to 1 or more, or leave elastic training off."
         )
-    return params
+    return params if type(number) is int else replace(params, num_actors=operator.index(number))
+
+
+def _check_callbacks(given: Any) -> None:
+    from mltoolkit._boosting.callback import DistributedCallback
+
+    if given is None:
+        return
+    if not isinstance(given, Sequence):
+        raise ValueError(f"`distributed_callbacks` must be a list of DistributedCallback, got {given!r}.")
+    for one in given:
+        if not isinstance(one, DistributedCallback):
+            raise ValueError(
+                f"`distributed_callbacks` must hold instances of DistributedCallback, got {one!r}. Callbacks of the "
+                "library itself go into `callbacks` of train() or fit()."
+            )
 
 
 def _as_params(given: Any, cls: type[P]) -> P:

@@ -86,7 +86,7 @@ def _predict(group: ActorGroup, data: RayDMatrix, model: Any, arguments: dict[st
             parts.append(mltoolkit.get(ref))
         except Exception as error:
             if not is_lost(error):
-                raise
+                group.raise_unwrapped(error)
             lost[rank] = error
     if lost:
         rank, first = min(lost.items())

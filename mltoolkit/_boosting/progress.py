@@ -5,7 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-__all__ = ["EvaluationPrinter"]
+__all__ = ["EvaluationPrinter", "write_line"]
+
+
+def write_line(line: str) -> None:
+    """Write a line to the driver's output at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 class EvaluationPrinter:
@@ -20,6 +26,7 @@ class EvaluationPrinter:
     def __init__(self, period: int) -> None:
         self.period = period
         self._latest = ""
+        self._write = write_line
 
     def __call__(self, rounds: int, results: Sequence[tuple[str, str, float]]) -> None:
         """Take the results of one round, counted from 0."""
@@ -37,8 +44,3 @@ class EvaluationPrinter:
         if self._latest:
             self._write(self._latest)
             self._latest = ""
-
-    @staticmethod
-    def _write(line: str) -> None:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()

@@ -14,6 +14,8 @@ import mltoolkit
 __all__ = ["import_without", "import_without_sklearn", "light_start"]
 
 _PRELOAD = "MLTOOLKIT_PRELOAD"
+_lock = threading.Lock()
+_narrowing = 0
 
 
 @contextlib.contextmanager
@@ -29,20 +31,33 @@ def light_start(module: str | None = None) -> Iterator[None]:
     module : str, optional
         The library, which the driver imports before it is forked.
     """
-    given = os.environ.get(_PRELOAD)
-    if given is None and not mltoolkit.is_initialized() and _may_be_forked():
+    if _PRELOAD not in os.environ and not mltoolkit.is_initialized() and _may_be_forked():
         if module is not None:
             importlib.import_module(module)
         mltoolkit.init()
-    if given is None:
-        os.environ[_PRELOAD] = "numpy"
-    try:
+    with _narrow_preload():
         if not mltoolkit.is_initialized():
-            mltoolkit.init()
+            mltoolkit.init(ignore_reinit_error=True)  # another thread may have been faster
+        yield
+
+
+@contextlib.contextmanager
+def _narrow_preload() -> Iterator[None]:
+    """Set the environment variable unless the user has; the last of several threads takes it away again."""
+    global _narrowing
+    with _lock:
+        ours = _narrowing > 0 or _PRELOAD not in os.environ
+        if ours:
+            _narrowing += 1
+            os.environ[_PRELOAD] = "numpy"
+    try:
         yield
     finally:
-        if given is None:
-            os.environ.pop(_PRELOAD, None)
+        if ours:
+            with _lock:
+                _narrowing -= 1
+                if not _narrowing:
+                    os.environ.pop(_PRELOAD, None)
 
 
 def _may_be_forked() -> bool:

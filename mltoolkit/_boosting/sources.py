@@ -132,22 +132,34 @@ def _arrow_numbers(column: Any) -> np.ndarray:
 class Piece(ABC):
     """One file or partition."""
 
+    def name(self, number: int) -> str:
+        """What messages call it, whose place among all is `number`."""
+        return f"partition {number}"
+
     @abstractmethod
     def frames(self) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Read it, bit by bit if it is large: pairs of features and of what belongs to their rows."""
 
 
 @dataclass(frozen=True)
-class CsvPiece(Piece):
-    """A CSV file; `options` are those of ``pandas.read_csv``."""
+class FilePiece(Piece):
+    """A file; `options` are those of the function of pandas that reads it."""
 
     path: str
     options: Mapping[str, Any]
 
+    def name(self, number: int) -> str:
+        """The path."""
+        return self.path
+
+
+class CsvPiece(FilePiece):
+    """A CSV file."""
+
     def frames(self) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Read it in chunks."""
         pandas = require("pandas", purpose="Reading CSV files", extra="xgboost")
-        if not os.path.getsize(self.path) if os.path.exists(self.path) else False:
+        if os.path.exists(self.path) and not os.path.getsize(self.path):
             raise ValueError(f"{self.path} is empty.")
         options = {"chunksize": _CSV_CHUNK_ROWS, **self.options}
         with pandas.read_csv(self.path, **options) as reader:
@@ -155,12 +167,8 @@ class CsvPiece(Piece):
                 yield frame, {}
 
 
-@dataclass(frozen=True)
-class ParquetPiece(Piece):
-    """A Parquet file; `options` are those of ``pandas.read_parquet``."""
-
-    path: str
-    options: Mapping[str, Any]
+class ParquetPiece(FilePiece):
+    """A Parquet file."""
 
     def frames(self) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Read it row group by row group, or at once where options or a remote path ask for pandas."""
@@ -230,6 +238,8 @@ class PieceShard:
             position = 0
             for frame, given in piece.frames():
                 block = self.columns.split(frame, given, float32=self.float32)
+                values = {name: getattr(block, name) for name in ROW_FIELDS if getattr(block, name) is not None}
+                blocks.check_finite(values, first_row=position, source=piece.name(number))
                 rows = _own_rows(block, position, offset, step)
                 here: Rows = slice(position, position + block.n, 1) if rows is None else position + rows
                 position += block.n

@@ -241,7 +241,7 @@ class Training:
         for matrix, name in self.evals:
             other = datasets[matrix.uid]["schema"]
             others = matrix.feature_names or other.names
-            if other.width != own.width and not matrix.is_sparse:
+            if other.width != own.width:
                 raise ValueError(
                     f"The dataset {name!r} must have the {own.width} features of the training data, got {other.width}."
                 )

@@ -16,6 +16,7 @@ import cloudpickle
 import numpy as np
 
 from mltoolkit._boosting.actor import Checkpoint, Data, RankLibrary, TrainTask
+from mltoolkit._boosting.block import is_sparse, n_columns
 from mltoolkit._boosting.errors import LostPeersError
 from mltoolkit._boosting.runtime import import_without_sklearn
 
@@ -111,11 +112,14 @@ class XGBoostRank(RankLibrary):
 
     def predict(self, model: Any, data: Data, arguments: dict[str, Any], num_threads: int) -> np.ndarray:
         """Predict one shard with a Booster."""
-        model.set_param({"nthread": num_threads})
-        if arguments.pop("_device", None):
-            model.set_param({"device": "cuda"})
+        model.set_param({"nthread": num_threads, "device": arguments.pop("_device")})
+        width = n_columns(data.block.data)
+        # XGBoost takes columns that are not there for missing values, as the last ones of sparse data may well be.
+        if arguments.get("validate_features", True) and not is_sparse(data.block.data):
+            wanted = model.num_features()
+            if width != wanted:
+                raise ValueError(f"The model was trained with {wanted} features, the data to predict has {width}.")
         if not data.block.n:
-            width = data.block.data.shape[1] if len(data.block.data.shape) > 1 else 0
             one = model.predict(_plain_matrix(np.zeros((1, width), np.float32), data, num_threads), **arguments)
             return np.asarray(one)[:0]
         return np.asarray(model.predict(make_matrix(data, num_threads), **arguments))
@@ -228,7 +232,8 @@ class _Rounds:
     def __init__(self, task: TrainTask) -> None:
         self.task = task
         self.request = task.request
-        self.params = {**self.request["params"], "nthread": task.num_threads}
+        threads = self.request["params"].get("nthread", task.num_threads)
+        self.params = {**self.request["params"], "nthread": min(threads, task.num_threads)}
         self.history: dict[str, dict[str, list[float]]] = collections.OrderedDict()
         self.callbacks = list(self.request.get("callbacks") or ())
 
@@ -252,6 +257,7 @@ class _Rounds:
                 break
             bst.update(dtrain, iteration=index, fobj=objective)
             rounds = index + 1
+            task.tell_rounds(rounds)
             scores = self._evaluate(bst, index, evals, metric, output_margin) if evals else []
             if scores and task.index == 0:
                 task.put("eval", (index, scores))
@@ -376,4 +382,9 @@ class _ReducedMetric:
 
 def _as_pairs(returned: Any) -> list[tuple[str, float]]:
     pairs = returned if isinstance(returned, list) else [returned]
-    return [(str(name), float(value)) for name, value in pairs]
+    try:
+        return [(str(name), float(value)) for name, value in pairs]
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"A custom metric must return a name and a number, or a list of such pairs, got {returned!r}."
+        ) from error

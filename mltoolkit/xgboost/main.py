@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def train(
     Parameters
     ----------
     params : dict
-        As for ``xgboost.train``. ``nthread`` is set to the CPUs of each actor.
+        As for ``xgboost.train``. Each actor uses as many threads as it has CPUs, or ``nthread`` if that is less.
     dtrain : RayDMatrix
         With a label.
     num_boost_round : int, default=10
@@ -97,7 +98,8 @@ def train(
     callbacks : list of xgboost.callback.TrainingCallback, optional
         They run in every actor, each on a copy of its own.
     ray_params : RayParams or dict
-        How many actors, and what happens when one is lost.
+        How many actors, and what happens when one is lost. Long training writes a line about its rounds every 30 seconds,
+        unless `verbose` is False.
     _remote : bool, optional
         Taken for compatibility; the driver is always this process.
 
@@ -119,6 +121,8 @@ def train(
         checked = _quiet_in_trials(checked)
     _check_matrix(dtrain, "dtrain", needs_label=True)
     named = _check_evals(evals)
+    rounds = _check_rounds(num_boost_round)
+    period = _check_period(verbose_eval)
     own_params = _check_params(params, checked)
     if early_stopping_rounds is not None and not named:
         raise ValueError("`early_stopping_rounds` needs at least one dataset in `evals`.")
@@ -141,14 +145,14 @@ def train(
         hooks.append(xgboost.callback.EarlyStopping(rounds=early_stopping_rounds, maximize=maximize))
     request = {
         "params": own_params,
-        "num_boost_round": num_boost_round,
+        "num_boost_round": rounds,
         "obj": obj,
         "custom_metric": custom_metric or feval,
         "output_margin": callable(obj) or feval is not None,
         "callbacks": hooks,
         "xgb_model": _as_booster(xgb_model),
     }
-    printer = EvaluationPrinter(1 if verbose_eval is True else int(verbose_eval or 0))
+    printer = EvaluationPrinter(period)
     training = Training(
         XGBOOST,
         checked,
@@ -212,7 +216,8 @@ def predict(
     booster = _as_booster(model)
     if booster is None:
         raise ValueError("`model` must be an xgboost.Booster, got None.")
-    return run_prediction(XGBOOST, checked, data, booster, kwargs)
+    device = "cuda" if checked.gpus_per_actor > 0 else "cpu"
+    return run_prediction(XGBOOST, checked, data, booster, {**kwargs, "_device": device})
 
 
 # ---- arguments ---------------------------------------------------------------------------------------------------------
@@ -234,7 +239,7 @@ def _check_matrix(matrix: Any, name: str, *, needs_label: bool) -> None:
         raise ValueError(
             f"`{name}` must be a RayDMatrix, got {type(matrix).__name__}. Make one first: `RayDMatrix(data, label)`."
         )
-    if needs_label and not matrix.has_label:
+    if needs_label and not matrix.has_label and not matrix.has_label_bounds:
         raise ValueError(f"`{name}` has no label. Give one to its constructor: `RayDMatrix(data, label)`.")
 
 
@@ -248,12 +253,32 @@ def _check_evals(evals: Any) -> list[tuple[RayDMatrix, str]]:
             raise ValueError(
                 f"Names in `evals` must not contain '-', which separates them from the metric; got {item[1]!r}."
             )
+        if any(item[1] == name for _, name in named):
+            raise ValueError(f"Names in `evals` must be unique, got {item[1]!r} twice.")
         named.append((item[0], item[1]))
     return named
 
 
+def _check_rounds(number: Any) -> int:
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < 0:
+        raise ValueError(f"`num_boost_round` must be an integer >= 0, got {number!r}.")
+    return int(number)
+
+
+def _check_period(given: Any) -> int:
+    """Rounds between lines of evaluations."""
+    if given is None or isinstance(given, bool):
+        return int(bool(given))
+    if not isinstance(given, Integral) or given < 0:
+        raise ValueError(f"`verbose_eval` must be True, False or the number of rounds between lines, got {given!r}.")
+    return int(given)
+
+
 def _check_params(params: Mapping[str, Any], ray_params: RayParams) -> dict[str, Any]:
-    out = dict(params)
+    try:
+        out = dict(params)
+    except (TypeError, ValueError):
+        raise TypeError(f"`params` must be a dict of XGBoost's parameters, got {params!r}.") from None
     method = out.get("tree_method")
     if method == "exact" or out.get("updater") == "grow_colmaker":
         given = "tree_method='exact'" if method == "exact" else "updater='grow_colmaker'"
@@ -287,6 +312,8 @@ def _as_booster(model: Any) -> Any:
     if isinstance(model, xgboost.XGBModel):
         return model.get_booster()
     if isinstance(model, (str, os.PathLike)):
+        if "://" not in os.fspath(model) and not os.path.exists(model):
+            raise FileNotFoundError(f"There is no model at {os.fspath(model)!r}.")
         return xgboost.Booster(model_file=os.fspath(model))
     if isinstance(model, (bytes, bytearray)):
         return xgboost.Booster(model_file=bytearray(model))

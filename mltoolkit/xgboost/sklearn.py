@@ -177,7 +177,10 @@ class RayXGBModel(_xgboost.XGBModel):
         dtrain, evals = self._matrices(X, y, columns, eval_set, eval_columns, common)
         metrics = eval_metric if eval_metric is not None else self.eval_metric
         names, custom = _split_metrics(metrics, metric_class)
-        params = {name: value for name, value in params.items() if name not in ("n_jobs", "nthread", "eval_metric")}
+        for name in ("ray_params", "ray_dmatrix_params"):
+            if name in params:
+                raise TypeError(f"`{name}` is an argument of fit() and predict(), not of {type(self).__name__}().")
+        params = {name: value for name, value in params.items() if name not in ("n_jobs", "eval_metric")}
         if names is not None:
             params["eval_metric"] = names
         evals_result: dict[str, Any] = {}
@@ -231,6 +234,11 @@ class RayXGBModel(_xgboost.XGBModel):
             name = f"validation_{index}"
             if isinstance(item, (tuple, list)) and item and isinstance(item[0], RayDMatrix):
                 raise ValueError("`eval_set` may hold RayDMatrix objects only if X is one too.")
+            if not isinstance(item, (tuple, list)) or len(item) != 2:
+                raise ValueError(
+                    "`eval_set` must be a list of pairs such as [(X_valid, y_valid)], got an entry of type "
+                    f"{type(item).__name__}."
+                )
             valid_X, valid_y = item
             own = {
                 _COLUMN_OF[key]: values[index]
@@ -416,7 +424,18 @@ class RayXGBRegressor(_xgboost.XGBRegressor, RayXGBModel):
             )
 
 
-class RayXGBRFRegressor(_xgboost.XGBRFRegressor, RayXGBRegressor):
+class _OneRound:
+    """Forests are grown in one round, so there is nothing to stop early, as XGBoost's own say."""
+
+    def _fit(self, X: Any, y: Any, **arguments: Any) -> None:
+        model: Any = self
+        for name in ("early_stopping_rounds", "callbacks"):
+            if arguments.get(name) is not None or getattr(model, name) is not None:
+                raise NotImplementedError(f"`{name}` is not for random forests, which are grown in one round.")
+        super()._fit(X, y, **arguments)  # type: ignore[misc]
+
+
+class RayXGBRFRegressor(_OneRound, _xgboost.XGBRFRegressor, RayXGBRegressor):
     """Regression with a random forest of XGBoost, grown on actors in one round.
 
     Parameters
@@ -519,7 +538,7 @@ class RayXGBClassifier(_xgboost.XGBClassifier, RayXGBModel):
             return probabilities
 
 
-class RayXGBRFClassifier(_xgboost.XGBRFClassifier, RayXGBClassifier):
+class RayXGBRFClassifier(_OneRound, _xgboost.XGBRFClassifier, RayXGBClassifier):
     """Classification with a random forest of XGBoost, grown on actors in one round.
 
     Parameters
