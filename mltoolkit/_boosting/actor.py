@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 import mltoolkit
 from mltoolkit._boosting import block as blocks
 from mltoolkit._boosting.block import Block, Schema
@@ -258,7 +260,7 @@ class BoostingActor:
             "n": block.n,
             "schema": block.schema(),
             "place": (block.sources, block.source_rows, block.order),
-            "has_qid": block.qid is not None,
+            "queries": np.unique(block.qid) if block.qid is not None and block.sources else None,
         }
 
     def forget(self, uid: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -201,20 +202,27 @@ def as_column(value: Any, name: str) -> np.ndarray:
             array = array.astype(np.float64)
         except (TypeError, ValueError):
             if name == "qid":
-                return np.unique(array.astype(str), return_inverse=True)[1]
+                return _text_ids(array.astype(str))
             raise ValueError(
                 f"`{name}` must be numeric, got values such as {array.flat[0]!r}. Encode them first, for instance with "
                 "sklearn.preprocessing.LabelEncoder."
             ) from None
     elif array.dtype.kind in "US":
         if name == "qid":
-            return np.unique(array, return_inverse=True)[1]
+            return _text_ids(array)
         raise ValueError(f"`{name}` must be numeric, got text such as {array.flat[0]!r}. Encode it first.")
     return array
 
 
+def _text_ids(array: np.ndarray) -> np.ndarray:
+    """Integers for names of queries, the same ones in all parts of the data."""
+    names, positions = np.unique(array, return_inverse=True)
+    digests = [hashlib.blake2b(str(name).encode(), digest_size=7).digest() for name in names]
+    return np.array([int.from_bytes(digest, "big") for digest in digests], np.int64)[positions]
+
+
 def check_finite(values: Mapping[str, np.ndarray], *, first_row: int = 0, source: str = "") -> None:
-    """Refuse labels and weights that are no numbers.
+    """Refuse labels, weights and queries that are no numbers.
 
     Parameters
     ----------
@@ -228,9 +236,9 @@ def check_finite(values: Mapping[str, np.ndarray], *, first_row: int = 0, source
     Raises
     ------
     ValueError
-        If a label or a weight is NaN or infinite; the first such row is named.
+        If one of them is NaN or infinite; the first such row is named.
     """
-    for name in ("label", "weight"):
+    for name in ("label", "weight", "qid"):
         if name not in values or values[name].dtype.kind != "f":
             continue
         finite = np.isfinite(values[name].reshape(len(values[name]), -1)).all(axis=1)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
+
+import numpy as np
 
 import mltoolkit
 from mltoolkit import exceptions
@@ -260,7 +262,22 @@ class ActorGroup:
                     ", ".join(map(str, empty)),
                     total,
                 )
+            self._look_for_cut_queries(matrix, loaded)
         return out
+
+    def _look_for_cut_queries(self, matrix: RayDMatrix, loaded: Mapping[int, Mapping[str, Any]]) -> None:
+        queries = [about["queries"] for about in loaded.values() if about["queries"] is not None]
+        if len(queries) < 2:
+            return
+        _, ranks = np.unique(np.concatenate(queries), return_counts=True)
+        cut = int((ranks > 1).sum())
+        if cut and mltoolkit.util.log_once(f"boosting-queries-{matrix.uid}"):
+            self.library.logger.warning(
+                "%d of %d queries have rows in files or partitions of several actors, each of which ranks its part by itself. "
+                "Write the rows of each query into one file, or let the driver divide them with `distributed=False`.",
+                cut,
+                len(ranks),
+            )
 
     def places(self, matrix: RayDMatrix) -> list[Any]:
         """Where the rows of each rank come from."""

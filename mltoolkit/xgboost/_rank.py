@@ -114,11 +114,13 @@ class XGBoostRank(RankLibrary):
         """Predict one shard with a Booster."""
         model.set_param({"nthread": num_threads, "device": arguments.pop("_device")})
         width = n_columns(data.block.data)
-        # XGBoost takes columns that are not there for missing values, as the last ones of sparse data may well be.
-        if arguments.get("validate_features", True) and not is_sparse(data.block.data):
-            wanted = model.num_features()
-            if width != wanted:
-                raise ValueError(f"The model was trained with {wanted} features, the data to predict has {width}.")
+        # Where there are names, XGBoost compares them. Otherwise it takes columns that are not there for missing values, which
+        # is right for the last ones of sparse data alone.
+        unnamed = model.feature_names is None and arguments.get("validate_features", True)
+        if unnamed and not is_sparse(data.block.data) and width != model.num_features():
+            raise ValueError(
+                f"The model was trained with {model.num_features()} features, the data to predict has {width}."
+            )
         if not data.block.n:
             one = model.predict(_plain_matrix(np.zeros((1, width), np.float32), data, num_threads), **arguments)
             return np.asarray(one)[:0]
@@ -167,8 +169,11 @@ def _information(data: Data) -> dict[str, Any]:
     }
     if settings["missing"] is not None:
         out["missing"] = settings["missing"]
-    if block.qid is not None and block.weight is not None and block.n:  # XGBoost weighs queries
-        out["weight"] = block.weight[np.flatnonzero(np.r_[True, block.qid[1:] != block.qid[:-1]])]
+    if block.qid is not None and block.n:
+        first = np.r_[True, block.qid[1:] != block.qid[:-1]]
+        out["qid"] = np.cumsum(first)  # XGBoost has 32 bits for them, and needs to know no more than where one ends
+        if block.weight is not None:  # XGBoost weighs queries
+            out["weight"] = block.weight[first]
     if _is_frame(data):
         out.update({name: settings[name] for name in ("feature_names", "feature_types")})
     if not block.n:

@@ -52,7 +52,9 @@ def test_lists_and_series_are_features():
 def test_columns_are_flat_numbers():
     assert as_column(np.array([[1], [2]]), "label").tolist() == [1, 2]
     assert as_column(pd.Series([1, None], dtype="Int64"), "label").tolist()[0] == 1.0
-    assert as_column(np.array(["b", "a", "b"]), "qid").tolist() == [1, 0, 1]
+    first, second = as_column(np.array(["b", "a", "b"]), "qid"), as_column(np.array(["c", "b"], object), "qid")
+    assert first[0] == first[2] == second[1]  # the same in every part of the data
+    assert len({*first.tolist(), *second.tolist()}) == 3
     with pytest.raises(ValueError, match="`label` must be numeric"):
         as_column(np.array(["b", "a"]), "label")
 
