@@ -261,7 +261,7 @@ class RunConfig:
     progress_reporter: ProgressReporter | None = None
     log_to_file: bool | str | tuple[str, str] = False
     local_dir: str | os.PathLike[str] | None = None
-    worker_runtime_env: Mapping[str, Any] | None = None
+    worker_runtime_env: Any = None
 
     def __post_init__(self) -> None:
         if self.name is not None:

@@ -125,7 +125,13 @@ class BaseTrainer:
             ensure_session(1, scaling.trainer_resources or {})
         with ReturnedValue() as returned:
             trainer._return_key = returned.key
-            results = Tuner(trainer, run_config=self.run_config).fit()
+            try:
+                results = Tuner(trainer, run_config=self.run_config).fit()
+            except TypeError as error:
+                named = _named_part(error)
+                if named is None:
+                    raise
+                raise TypeError(named) from error
             result = results[0]
             if result.error is not None:
                 failure, cause = _failure(result.error)
@@ -413,6 +419,12 @@ def _count_parameters(function: Callable[..., Any]) -> int:
             f"({names}). Put them into `train_loop_config`."
         )
     return min(len(accepted), 1)
+
+
+def _named_part(error: TypeError) -> str | None:
+    """The text of an error about what cannot be pickled, by the names that the trainer's arguments have."""
+    _, found, rest = str(error).partition("<closure trainer>.")
+    return f"The trainer cannot be sent to its workers: `{rest}" if found else None
 
 
 def _failure(error: BaseException) -> tuple[TrainingFailedError, BaseException]:

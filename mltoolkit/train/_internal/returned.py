@@ -37,7 +37,9 @@ class ReturnedValue:
         self._holder: Any = None
 
     def __enter__(self) -> ReturnedValue:
-        self._holder = mltoolkit.remote(_Holder).options(name=self.key, num_cpus=0).remote()
+        # Its node may die while the training goes on elsewhere; it has nothing to lose until the end.
+        options = {"name": self.key, "num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+        self._holder = mltoolkit.remote(_Holder).options(**options).remote()
         return self
 
     def get(self) -> Any:

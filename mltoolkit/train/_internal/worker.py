@@ -19,6 +19,7 @@ from mltoolkit.train._checkpoint import Checkpoint
 from mltoolkit.train._internal.mailbox import own_mailbox
 from mltoolkit.train._session import Session, set_session
 from mltoolkit.train.context import TrainContext
+from mltoolkit.tune.error import StorageError
 
 __all__ = ["Exchange", "Probe", "Report", "RunSetup", "TrainWorker", "WorkerInfo", "WorkerSession"]
 
@@ -218,11 +219,14 @@ class WorkerSession(Session):
         with checkpoint.as_directory() as source:
             if not self._sees_storage():
                 return pack(source)
-            folder = tempfile.mkdtemp(prefix=INCOMING, dir=self._setup.incoming)
+            folder = ""
             try:
+                folder = tempfile.mkdtemp(prefix=INCOMING, dir=self._setup.incoming)
                 shutil.copytree(source, folder, dirs_exist_ok=True)
-            except BaseException:
+            except BaseException as error:
                 shutil.rmtree(folder, ignore_errors=True)
+                if isinstance(error, OSError):
+                    raise _unwritable(self._setup.incoming, error) from error
                 raise
             return folder
 
@@ -242,6 +246,15 @@ class WorkerSession(Session):
         if self._own_folder is None:
             self._own_folder = tempfile.mkdtemp(prefix=_PACKED_PREFIX)
         return self._own_folder
+
+
+def _unwritable(folder: str, error: OSError) -> StorageError:
+    """What is wrong with the folder, also where `shutil` has made a list of it."""
+    causes = error.args[0] if isinstance(error, shutil.Error) else [(None, None, error)]
+    return StorageError(
+        f"The checkpoint cannot be written to {folder}: {causes[0][-1]}. Make room or give another "
+        "`RunConfig(storage_path=...)`; what was kept before is as it was."
+    )
 
 
 class TrainWorker:
