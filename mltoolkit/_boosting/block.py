@@ -239,7 +239,7 @@ def check_finite(values: Mapping[str, np.ndarray], *, first_row: int = 0, source
         If one of them is NaN or infinite; the first such row is named.
     """
     for name in ("label", "weight", "qid"):
-        if name not in values or values[name].dtype.kind != "f":
+        if name not in values or values[name].dtype.kind != "f" or not len(values[name]):
             continue
         finite = np.isfinite(values[name].reshape(len(values[name]), -1)).all(axis=1)
         if not finite.all():

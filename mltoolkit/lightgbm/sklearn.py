@@ -99,7 +99,8 @@ class RayLGBMModel(_lightgbm.LGBMModel):
                 raise ValueError(f"X is a RayDMatrix, which has {', '.join(unused)} of its own: give it to RayDMatrix.")
             dtrain, evals = X, [(_matrix_of(item), f"valid_{at}") for at, item in enumerate(sets)]
         else:
-            X = self._validated(X, y)
+            given_y = y
+            X, y = self._validated(X, y), _one_column(y)
             columns = {
                 "weight": self._weights(sample_weight, y),
                 "base_margin": init_score,
@@ -115,12 +116,14 @@ class RayLGBMModel(_lightgbm.LGBMModel):
                 }
                 same = (
                     valid_X is X
-                    and valid_y is y
+                    and valid_y is given_y
                     and (
                         all(value is None for value in own.values()) or all(own[name] is columns[name] for name in own)
                     )
                 )
-                evals.append((dtrain if same else _matrix(valid_X, valid_y, own, matrix_params), f"valid_{at}"))
+                evals.append(
+                    (dtrain if same else _matrix(valid_X, _one_column(valid_y), own, matrix_params), f"valid_{at}")
+                )
         for at, name in enumerate(eval_names or ()):
             if at < len(evals):
                 evals[at] = (evals[at][0], name)
@@ -363,6 +366,15 @@ def wrap_metrics(metrics: Sequence[Any]) -> list[SklearnMetric]:
 
 def _matrix(X: Any, y: Any, columns: Mapping[str, Any], matrix_params: Mapping[str, Any]) -> RayDMatrix:
     return RayDMatrix(X, y, **{name: value for name, value in columns.items() if value is not None}, **matrix_params)
+
+
+def _one_column(y: Any) -> Any:
+    """Targets in one dimension, with scikit-learn's warning where they are a matrix of one column."""
+    if not hasattr(y, "__array__") or hasattr(y, "__dask_graph__") or getattr(y, "ndim", 1) != 2:
+        return y
+    from sklearn.utils.validation import column_or_1d
+
+    return column_or_1d(y, warn=True)
 
 
 def _matrix_of(item: Any) -> _AnyMatrix:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import GridSearchCV
 
 from mltoolkit.lightgbm import RayDMatrix, RayLGBMClassifier, RayLGBMRanker, RayLGBMRegressor, RayParams
@@ -88,6 +89,16 @@ def test_regression_of_a_frame_and_a_model_that_is_continued(runtime, data):
     assert longer.score(X, y) > model.score(X, y)
     plain = lightgbm.LGBMRegressor(n_estimators=30, verbose=-1, n_jobs=1).fit(X, y)
     assert np.allclose(plain.predict(X), model.predict(X))
+
+
+def test_targets_in_a_matrix_of_one_column(runtime, data):
+    X, y = data[0], data[0][:, 0]
+    with pytest.warns(DataConversionWarning, match="column-vector y was passed"):
+        model = RayLGBMRegressor(n_estimators=2).fit(X, y[:, None], eval_set=(X, y[:, None]), ray_params=TWO)
+    assert model.predict(X).shape == (400,)
+    assert model.evals_result_["valid_0"]["l2"][-1] == pytest.approx(np.mean((model.predict(X) - y) ** 2))
+    with pytest.raises(ValueError, match="1d array"):
+        RayLGBMRegressor().fit(X, X, ray_params=TWO)
 
 
 def test_objective_and_metric_in_the_form_of_scikit_learn(runtime, data):

@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import lightgbm
 import numpy as np
@@ -137,6 +138,48 @@ def test_early_stopping_ends_all_ranks_in_the_same_round(runtime, data):
     assert model.best_iteration_ == np.argmin(losses) + 1 == len(losses) - 3
     assert model.best_score_["test"]["binary_logloss"] == min(losses)
     assert np.allclose(predict(model, dtest, ray_params=TWO), model.predict(X[300:]))
+
+
+def test_the_best_round_is_that_of_one_process(runtime, data):
+    """With fewer rows to evaluate than actors, several datasets, and a metric of the user that decides as well."""
+    rng = np.random.default_rng(1)
+    X = data[0]
+    y = X[:, 0] + X[:, 1] ** 2 + rng.normal(size=600)
+    sets = {"large": slice(400, 600), "tiny": slice(0, 2)}
+    params = {"objective": "regression", "metric": ["l2", "l1"], "learning_rate": 0.4, "min_data_in_leaf": 5}
+
+    def fourth_power(predictions, dataset):
+        return "fourth", float(np.mean((predictions - dataset.get_label()) ** 4)), False
+
+    def stop():
+        return [lightgbm.early_stopping(4, verbose=False)]
+
+    results, plain_results = {}, {}
+    model = train(
+        params, RayDMatrix(X[2:400], y[2:400]), lightgbm.Booster, 200, feval=fourth_power, evals_result=results,
+        evals=[(RayDMatrix(X[rows], y[rows]), name) for name, rows in sets.items()], callbacks=stop(),
+        ray_params=THREE, **QUIET,
+    )  # fmt: skip
+    plain_set = lightgbm.Dataset(X[2:400], y[2:400])
+    plain = lightgbm.train(
+        {**params, "verbosity": -1, "num_threads": 1}, plain_set, 200, feval=fourth_power, valid_names=list(sets),
+        valid_sets=[lightgbm.Dataset(X[rows], y[rows], reference=plain_set) for rows in sets.values()],
+        callbacks=[*stop(), lightgbm.record_evaluation(plain_results)],
+    )  # fmt: skip
+    assert model.best_iteration == plain.best_iteration < 100
+    for name in sets:
+        for metric in ("l2", "l1", "fourth"):
+            assert results[name][metric] == pytest.approx(plain_results[name][metric], rel=1e-3), (name, metric)
+
+
+def test_eight_trainings_at_a_time_on_four_cpus(runtime, data):
+    """Each has two actors, which come together or not at all."""
+    with ThreadPoolExecutor(8) as pool:
+        models = pool.map(
+            lambda seed: train({"seed": seed}, RayDMatrix(*data), lightgbm.Booster, 2, ray_params=TWO, **QUIET),
+            range(8),
+        )
+        assert [model.current_iteration() for model in models] == [2] * 8
 
 
 def test_a_callback_that_ends_training_in_one_rank_ends_it_in_all(runtime, data):
