@@ -69,6 +69,7 @@ class RayLauncher:
             If a worker has died.
         """
         strategy = self._strategy
+        _check_devices(trainer, strategy)
         preload_modules(*preloaded(strategy._package))
         resources = ensure_session(strategy.num_workers, strategy.worker_resources)
         if trainer is not None:
@@ -102,6 +103,8 @@ class RayLauncher:
         if trainer is None:
             return unpack(first.results)
         _results.restore(trainer, first, bars)
+        if first.ended_by is not None:
+            raise first.ended_by
         if trainer.state.fn == "predict":
             return _results.merge_predictions([unpack(outcome.results) for outcome in outcomes])
         return unpack(first.results)
@@ -298,6 +301,16 @@ def _parts(call: _Call) -> list[tuple[str, Any]]:
     return parts
 
 
+def _check_devices(trainer: Any, strategy: Any) -> None:
+    """Refuse a number of devices that is not the number of workers. Left out, it is 1 here."""
+    devices = getattr(getattr(trainer, "_accelerator_connector", None), "_devices_flag", 1)
+    if isinstance(devices, int) and devices not in (1, strategy.num_workers):
+        raise ValueError(
+            f"`Trainer(devices={devices})` and `{type(strategy).__name__}(num_workers={strategy.num_workers})` disagree. "
+            "Leave `devices` out: each worker has one."
+        )
+
+
 def _settle_loggers(trainer: Any) -> None:
     """Have loggers that number their runs choose here: afterwards the driver's says where the workers have written."""
     for logger in trainer.loggers:
@@ -335,16 +348,25 @@ def _work(call: _Call, ranks: Ranks) -> _results.Outcome:
         if trainer is None:
             return _results.Outcome(pack(call.function(*call.args, **call.kwargs)))
         strategy = trainer.strategy
-        strategy.become_worker(ranks)
+        module = next((each for each in (*call.args, trainer.lightning_module) if hasattr(each, "named_modules")), None)
+        strategy.become_worker(ranks, frozenset() if module is None else (name for name, _ in module.named_modules()))
         _replace_bars(trainer, call.bars, ranks.world_rank == 0)
         if call.session is not None and ranks.world_rank == 0:
             from mltoolkit.lightning._session import ForwardingSession
             from mltoolkit.train._session import set_session
 
             set_session(ForwardingSession(call.session))
-        results = call.function(*call.args, **call.kwargs)
+        results = ended_by = None
+        try:
+            results = call.function(*call.args, **call.kwargs)
+        except BaseException as exception:
+            if type(exception).__name__ != "_TunerExitException":
+                raise
+            ended_by = exception
         weights = strategy.whole_state_dict() if trainer.state.fn == "fit" else None
-        return _results.collect(trainer, results, weights, is_first=ranks.world_rank == 0)
+        outcome = _results.collect(trainer, results, weights, is_first=ranks.world_rank == 0)
+        outcome.ended_by = ended_by
+        return outcome
     finally:
         own_mailbox.close()
 

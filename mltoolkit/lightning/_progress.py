@@ -15,8 +15,8 @@ from mltoolkit.lightning._package import PackageClass
 
 __all__ = ["BarDriver", "RemoteBar"]
 
-_MIN_INTERVAL_S = 0.05
-"""Between two updates: about what a terminal shows and the eye sees."""
+_MIN_INTERVAL_S = 0.1
+"""Between two updates: how often the bars of tqdm and Rich draw themselves."""
 
 _PER_BATCH = {
     f"on_{stage}_batch_{edge}" for stage in ("train", "validation", "test", "predict") for edge in ("start", "end")

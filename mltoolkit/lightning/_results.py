@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import cloudpickle
-
+from mltoolkit.lightning._known import Dumped, KnownObjects
 from mltoolkit.lightning._tensors import pack, unpack, unpack_into
 
-__all__ = ["Outcome", "collect", "merge_predictions", "restore"]
+__all__ = ["Outcome", "collect", "dump_new_modules", "merge_predictions", "restore"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +28,12 @@ class Outcome:
         What the trainer's function returned, packed.
     weights : dict or None
         State dict of the model, packed; None if the run could not change it.
+    modules : dict of str to Dumped
+        Submodules that the run has added, for instance in ``configure_model``, by their names.
+    optimizers : Dumped or None
+        Optimizers and the configurations of learning-rate schedulers, after a fit.
+    ended_by : BaseException or None
+        By which Lightning's tuner ends a fit that has served its purpose.
     """
 
     results: Any = None
@@ -38,9 +41,35 @@ class Outcome:
     state: Any = None
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     loops: dict[str, Any] = field(default_factory=dict)
-    callbacks: list[bytes | None] = field(default_factory=list)
-    module: dict[str, bytes] = field(default_factory=dict)
+    sizes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    callbacks: list[Dumped | None] = field(default_factory=list)
+    loggers: list[Dumped | None] = field(default_factory=list)
+    profiler: Dumped | None = None
+    module: dict[str, Dumped] = field(default_factory=dict)
+    modules: dict[str, Dumped] = field(default_factory=dict)
+    optimizers: Dumped | None = None
     should_stop: bool = False
+    ended_by: BaseException | None = None
+
+
+def dump_new_modules(trainer: Any, known_modules: frozenset[str]) -> dict[str, Dumped]:
+    """Submodules that are not known, those inside of them included. Their weights travel with all others.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Before the model is wrapped or sharded.
+    known_modules : frozenset of str
+        Submodules that the driver's model has.
+    """
+    known = KnownObjects(trainer, with_parameters=False)
+    found = {}
+    for name, each in trainer.lightning_module.named_modules():
+        if name not in known_modules and name.rpartition(".")[0] in known_modules:
+            dumped = known.dump(each, f"module {name!r}")
+            if dumped is not None:
+                found[name] = dumped
+    return found
 
 
 def collect(trainer: Any, results: Any, weights: dict[str, Any] | None, *, is_first: bool) -> Outcome:
@@ -59,7 +88,9 @@ def collect(trainer: Any, results: Any, weights: dict[str, Any] | None, *, is_fi
     """
     if not is_first:
         return Outcome(pack(results) if trainer.state.fn == "predict" else None)
-    known = _Known(trainer)
+    strategy = trainer.strategy
+    known = KnownObjects(trainer)
+    has_fitted = trainer.state.fn == "fit"
     return Outcome(
         results=pack(results),
         weights=None if weights is None else pack(weights),
@@ -69,14 +100,19 @@ def collect(trainer: Any, results: Any, weights: dict[str, Any] | None, *, is_fi
             for name in ("callback_metrics", "logged_metrics", "progress_bar_metrics")
         },
         loops={name: getattr(trainer, name).state_dict() for name in _LOOPS if hasattr(trainer, name)},
-        callbacks=[known.dump(vars(callback)) for callback in trainer.callbacks],
-        module=known.dump_attributes(trainer.lightning_module),
+        sizes={name: [_sizes(each) for each in _with_inner(getattr(trainer, name))] for name in _LOOPS},
+        callbacks=[known.dump(vars(each), f"the callback {type(each).__name__}") for each in trainer.callbacks],
+        loggers=[known.dump(_state_of(each), f"the logger {type(each).__name__}") for each in trainer.loggers],
+        profiler=known.dump(_state_of(trainer.profiler), "the profiler"),
+        module=_dump_attributes(known, trainer.lightning_module),
+        modules=strategy.new_modules,
+        optimizers=known.dump(strategy.optimizers_to_return(), "an optimizer") if has_fitted else None,
         should_stop=bool(trainer.should_stop),
     )
 
 
 def restore(trainer: Any, outcome: Outcome, bars: list[int]) -> None:
-    """Bring the driver's trainer, model and callbacks to the state of rank 0's.
+    """Bring the driver's trainer, model, callbacks and loggers to the state of rank 0's.
 
     Parameters
     ----------
@@ -88,21 +124,24 @@ def restore(trainer: Any, outcome: Outcome, bars: list[int]) -> None:
         Callbacks that have run here, by position.
     """
     module = trainer.lightning_module
-    known = _Known(trainer)
-    if outcome.weights is not None:
-        unpack_into(outcome.weights, module)
-    for name, blob in outcome.module.items():
+    _restore_module(KnownObjects(trainer), module, outcome)
+    known = KnownObjects(trainer)  # the model may have grown
+    for name, dumped in outcome.module.items():
         try:
-            setattr(module, name, known.load(blob))
+            setattr(module, name, known.load(dumped))
         except Exception as error:
             logger.debug("attribute %r of the model stays as it was: %s", name, error)
     for index, (callback, state) in enumerate(zip(trainer.callbacks, outcome.callbacks, strict=False)):
-        if state is not None and index not in bars:
-            vars(callback).update(known.load(state))
+        if index not in bars:
+            vars(callback).update(_loaded(known, state, callback) or {})
+    for thing, state in zip((*trainer.loggers, trainer.profiler), (*outcome.loggers, outcome.profiler), strict=True):
+        _update(thing, _loaded(known, state, thing))
     for name, progress in outcome.loops.items():
         loop = getattr(trainer, name)
         loop.load_state_dict(progress)
-        for each in _with_inner(loop):  # nothing was loaded from a checkpoint that a run would have to resume
+        for each, sizes in zip(_with_inner(loop), outcome.sizes[name], strict=True):
+            vars(each).update(sizes)
+            # Nothing was loaded from a checkpoint that a run would have to resume.
             each._restarting = False
             for flag in ("_loaded_from_state_dict", "_resuming_from_checkpoint"):
                 if hasattr(each, flag):
@@ -116,6 +155,72 @@ def restore(trainer: Any, outcome: Outcome, bars: list[int]) -> None:
         outcome.state.stage,
     )
     trainer.should_stop = outcome.should_stop
+    if trainer.state.fn == "fit":
+        # They cannot be sent, or are not meant to be, if there are none; that is said when a checkpoint is saved.
+        made: tuple[Any, Any] = _loaded(known, outcome.optimizers, "the optimizers") or ([], [])
+        trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs = made
+
+
+def _restore_module(known: KnownObjects, module: Any, outcome: Outcome) -> None:
+    for name, dumped in outcome.modules.items():
+        owner, _, own_name = name.rpartition(".")
+        setattr(module.get_submodule(owner), own_name, known.load(dumped))
+    if outcome.weights is not None:
+        missing = unpack_into(outcome.weights, module)
+        if missing:
+            logger.warning(
+                "The model of this process has no %s, which the run has made on the workers. Make all parameters in "
+                "`__init__`, or load a checkpoint.",
+                ", ".join(repr(name) for name in missing),
+            )
+
+
+def _loaded(known: KnownObjects, dumped: Dumped | None, what: Any) -> Any:
+    """What was sent, or None; a state that has no meaning here must not cost the results of a run."""
+    if dumped is None:
+        return None
+    try:
+        return known.load(dumped)
+    except Exception as error:
+        logger.debug("%s stays as it was: %s", what if isinstance(what, str) else type(what).__name__, error)
+        return None
+
+
+def _dump_attributes(known: KnownObjects, module: Any) -> dict[str, Dumped]:
+    """Plain attributes that user code has set on a model: lists of losses and the like."""
+    import torch
+
+    found = {}
+    for name, value in vars(module).items():
+        if (
+            (name.startswith("_") and name != "_hparams")
+            or isinstance(value, (torch.nn.Module, torch.nn.Parameter))
+            or callable(value)
+            or name == "training"
+        ):
+            continue
+        dumped = known.dump(value, f"attribute {name!r} of the model")
+        if dumped is not None and dumped.nbytes <= _MOST_ATTRIBUTE_BYTES:
+            found[name] = dumped
+    return found
+
+
+def _state_of(thing: Any) -> Any:
+    return thing.__getstate__()
+
+
+def _update(thing: Any, state: Any) -> None:
+    """Take over a state; what could not be sent, such as connections, is kept."""
+    if not isinstance(state, Mapping):
+        return
+    for name, value in state.items():
+        if value is not None or vars(thing).get(name) is None:
+            vars(thing)[name] = value
+
+
+def _sizes(loop: Any) -> dict[str, Any]:
+    """How many batches there were, as a loop keeps it."""
+    return {name: vars(loop)[name] for name in ("max_batches", "_max_batches") if name in vars(loop)}
 
 
 def merge_predictions(parts: list[Any]) -> Any:
@@ -153,66 +258,3 @@ def _with_inner(loop: Any) -> Iterator[Any]:
     for value in list(vars(loop).values()):
         if hasattr(value, "_restarting") and hasattr(value, "state_dict"):
             yield from _with_inner(value)
-
-
-class _Pickler(cloudpickle.Pickler):
-    def __init__(self, stream: io.BytesIO, names: dict[int, str]) -> None:
-        super().__init__(stream)
-        self._names = names
-
-    def persistent_id(self, value: Any) -> str | None:
-        return self._names.get(id(value))
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: io.BytesIO, objects: dict[str, Any]) -> None:
-        super().__init__(stream)
-        self._objects = objects
-
-    def persistent_load(self, name: str) -> Any:
-        return self._objects[name]
-
-
-class _Known:
-    """Pickles states that refer to trainer, model and the like, which are there already on the other side."""
-
-    def __init__(self, trainer: Any) -> None:
-        self._objects = {
-            "trainer": trainer,
-            "module": trainer.lightning_module,
-            "strategy": trainer.strategy,
-            "datamodule": getattr(trainer, "datamodule", None),
-        }
-        self._names = {id(value): name for name, value in self._objects.items() if value is not None}
-
-    def dump(self, state: Any) -> bytes | None:
-        """The pickle, or None if it cannot be made."""
-        stream = io.BytesIO()
-        pickler = _Pickler(stream, self._names)
-        try:
-            pickler.dump(state)
-        except Exception as error:
-            logger.debug("a state stays on its worker: %s", error)
-            return None
-        return stream.getvalue()
-
-    def dump_attributes(self, module: Any) -> dict[str, bytes]:
-        """Plain attributes that user code has set on a model: lists of losses and the like."""
-        import torch
-
-        found = {}
-        for name, value in vars(module).items():
-            if (
-                name.startswith("_")
-                or isinstance(value, (torch.nn.Module, torch.nn.Parameter))
-                or callable(value)
-                or name == "training"
-            ):
-                continue
-            blob = self.dump(value)
-            if blob is not None and len(blob) <= _MOST_ATTRIBUTE_BYTES:
-                found[name] = blob
-        return found
-
-    def load(self, blob: bytes) -> Any:
-        return _Unpickler(io.BytesIO(blob), self._objects).load()

@@ -21,6 +21,11 @@ class PackedTensor:
     dtype: str
     shape: tuple[int, ...]
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the tensor."""
+        return int(self.data.nbytes)
+
     def view(self) -> Any:
         """The tensor, on memory that must not be written."""
         import warnings

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
 
 import mltoolkit
 from mltoolkit.lightning._environment import RankEnvironment
+from mltoolkit.lightning._known import Dumped
 from mltoolkit.lightning._launcher import RayLauncher, preloaded
 from mltoolkit.lightning._package import PackageClass, implementation
+from mltoolkit.lightning._results import dump_new_modules
 from mltoolkit.train._internal.worker_group import Ranks, ensure_session
 from mltoolkit.train._scaling import ScalingConfig
 from mltoolkit.util import preload_modules
 
 __all__ = ["RayPlugin", "RayStrategy"]
+
+logger = logging.getLogger(__name__)
 
 _DEFAULT_TIMEOUT_S = 1800.0
 
@@ -109,6 +114,8 @@ class RayStrategy(PackageClass):
         self.env_vars = dict(env_vars or {})
         self.worker_resources = scaling.worker_resources
         self._interrupted: Any = None
+        self._known_modules: frozenset[str] = frozenset()
+        self.new_modules: dict[str, Dumped] = {}
         self._launcher: Any
         self._devices = [
             torch.device("cuda", index) if self.use_gpu else torch.device("cpu") for index in range(num_workers)
@@ -152,9 +159,11 @@ class RayStrategy(PackageClass):
         """Backend of the process group."""
         return self._process_group_backend or ("nccl" if self.use_gpu else "gloo")
 
-    def become_worker(self, ranks: Ranks) -> None:
-        """Take the place of a rank, in a worker process."""
+    def become_worker(self, ranks: Ranks, known_modules: Iterable[str]) -> None:
+        """Take the place of a rank, in a worker process, with a model that has modules of these names."""
         self._launcher = None
+        self._known_modules = frozenset(known_modules)
+        self.new_modules = {}
         self.cluster_environment.become(ranks)
         self.set_world_ranks()
 
@@ -162,6 +171,10 @@ class RayStrategy(PackageClass):
         """State dict of the model after training; called on all ranks."""
         state: dict[str, Any] = self.lightning_module.state_dict()
         return state
+
+    def optimizers_to_return(self) -> Any:
+        """Optimizers and configurations of learning-rate schedulers, for the driver after a fit; None for none."""
+        return self.optimizers, self.lr_scheduler_configs
 
     def note_interrupt(self) -> None:
         """A Ctrl-C has ended a run: Lightning is about to ignore further ones for good."""
@@ -172,6 +185,16 @@ class RayStrategy(PackageClass):
     def _configure_launcher(self) -> None:
         self.parallel_devices: Any = self._devices
         self._launcher = RayLauncher(self)
+
+    def configure_ddp(self) -> None:
+        """Wrap the model; what ``configure_model`` and the like have added to it is noted before, for the driver."""
+        self._note_new_modules()
+        base: Any = super()
+        base.configure_ddp()
+
+    def _note_new_modules(self) -> None:
+        if self.global_rank == 0:
+            self.new_modules = dump_new_modules(self.lightning_module.trainer, self._known_modules)
 
     @property
     def root_device(self) -> Any:
@@ -193,6 +216,21 @@ class RayStrategy(PackageClass):
     def is_distributed(self) -> bool:
         """Always."""
         return True
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint; in the driver, say so if it lacks what has stayed on the workers."""
+        is_whole = checkpoint.get("optimizer_states", True) or not checkpoint.get("global_step")
+        if not is_whole and not self.cluster_environment.is_worker:
+            logger.warning(
+                "The checkpoint %s has no states of optimizers: %s. To go on from it exactly as if there had been no "
+                "break, take one that was saved on the workers, by ModelCheckpoint.",
+                filepath,
+                self._why_without_optimizers,
+            )
+        base: Any = super()
+        base.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
+
+    _why_without_optimizers = "they could not be sent from the workers"
 
     def teardown(self) -> None:
         """Let go of what a run needed."""
@@ -217,7 +255,9 @@ class RayStrategy(PackageClass):
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_launcher": None, "_interrupted": None}
+        # Optimizers of an earlier run are of no use to the workers, which make their own.
+        gone: dict[str, list[Any]] = {"_optimizers": [], "_lightning_optimizers": [], "lr_scheduler_configs": []}
+        return {**super().__getstate__(), **gone, "_launcher": None, "_interrupted": None}
 
 
 class RayPlugin(RayStrategy):

@@ -76,6 +76,7 @@ class RayShardedStrategy(RayStrategy):
 
     def configure_ddp(self) -> None:
         """Shard where others wrap."""
+        self._note_new_modules()
         self.model: Any = self._setup_model(self.model)
 
     def teardown(self) -> None:
@@ -93,6 +94,12 @@ class RayShardedStrategy(RayStrategy):
         if self._final_state is not None:
             return self._final_state
         return _whole(super().whole_state_dict())
+
+    def optimizers_to_return(self) -> Any:
+        """None: states that are sharded because they are large are not gathered when nobody has asked."""
+        return [], []
+
+    _why_without_optimizers = "they stay sharded on the workers, and end with them"
 
     # Checkpoints
 
