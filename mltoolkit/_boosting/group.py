@@ -37,11 +37,15 @@ def is_lost(error: BaseException) -> bool:
 class Starting:
     """An actor that has been asked for: where it is, and its shards, arrive one by one."""
 
-    def __init__(self, rank: int, actor: Any, matrices: Sequence[RayDMatrix]) -> None:
+    def __init__(self, rank: int, actor: Any) -> None:
         self.rank = rank
         self.actor = actor
         self.described = actor.describe.remote()
-        self.loading = {m.uid: actor.load.remote(m.without_data(), m.shard(rank)) for m in matrices}
+        self.loading: dict[int, Any] = {}
+
+    def load(self, matrices: Iterable[RayDMatrix]) -> None:
+        """Ask it to get its shards of data that is divided."""
+        self.loading = {m.uid: self.actor.load.remote(m.without_data(), m.shard(self.rank)) for m in matrices}
 
     def refs(self) -> list[mltoolkit.ObjectRef]:
         """What has to be ready."""
@@ -63,7 +67,7 @@ class ActorGroup:
     resources : ActorResources
         Of each actor.
     matrices : sequence of RayDMatrix
-        What each actor loads, divided already.
+        What each actor loads; divided at the start.
     full_import : bool
         See ``RankLibrary.load``.
 
@@ -123,8 +127,12 @@ class ActorGroup:
         with light_start(self.library.module):
             if self.resources.reserve and self._group is None:
                 self._reserve()
-            starting = [self.launch(rank) for rank in missing]
+            starting = [self._create(rank) for rank in missing]
             try:
+                for matrix in self.matrices:
+                    matrix.load_data(self.params.num_actors)  # while the actors start
+                for one in starting:
+                    one.load(self.matrices)
                 self._await(starting)
             except BaseException:
                 for one in starting:
@@ -134,7 +142,12 @@ class ActorGroup:
             self.admit(one)
 
     def launch(self, rank: int, *, outside: bool = False) -> Starting:
-        """Ask for one actor; `outside` of the placement group, whose bundle is gone with its node."""
+        """Ask for one actor and its data; `outside` of the placement group, whose bundle is gone with its node."""
+        one = self._create(rank, outside=outside)
+        one.load(self.matrices)
+        return one
+
+    def _create(self, rank: int, *, outside: bool = False) -> Starting:
         options = self.resources.options()
         if self._group is not None and not outside:
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._group, rank)
@@ -147,7 +160,7 @@ class ActorGroup:
             self.resources.threads,
             self.params.distributed_callbacks,
         )
-        return Starting(rank, actor, self.matrices)
+        return Starting(rank, actor)
 
     def admit(self, one: Starting) -> None:
         """Make an actor that is ready a member."""

@@ -97,6 +97,11 @@ class RayDMatrix:
     distributed : bool
         Whether the actors read it themselves.
 
+    Raises
+    ------
+    ValueError
+        If data of an unknown type is given, or labels and the like do not fit it.
+
     Notes
     -----
     Where there are fewer files or partitions than actors, several actors read the same one and keep every k-th row.
@@ -181,6 +186,10 @@ class RayDMatrix:
             )
         self.distributed = pieces is not None and distributed is not False
         self._pieces = pieces
+        if pieces is None:  # it is here: what is wrong with it can be said at once
+            self._data = blocks.as_features(data)
+            self._values = {name: blocks.as_column(value, name) for name, value in self._values.items()}
+            self._check_lengths(self._columns.values(self._data, self._values), blocks.n_rows(self._data))
         self._shards: list[Any] | None = None
         self._rows: list[Rows] | None = None
         self._session: tuple[int, str] | None = None
@@ -208,9 +217,9 @@ class RayDMatrix:
         """The labels, if the driver has them; None if only the actors do."""
         if self.distributed or not self.has_label:
             return None
-        if "label" in self._values:
-            return blocks.as_column(self._values["label"], "label")
-        return None if self._pieces is not None else self._columns.take(self._data, {})[1]["label"]
+        if self._pieces is not None:
+            return None
+        return self._columns.values(self._data, {"label": self._values.get("label")})["label"]
 
     @property
     def loaded(self) -> bool:
@@ -243,7 +252,7 @@ class RayDMatrix:
         Raises
         ------
         ValueError
-            If no number is known, it is not the one that the constructor was given, or values do not fit the data.
+            If no number is known, or it is not the one that the constructor was given.
         """
         number = num_actors if num_actors is not None else self.num_actors
         if number is None:
@@ -283,7 +292,8 @@ class RayDMatrix:
             data, values = self._columns.take(self._data, self._values)
             names = types = None
         n = blocks.n_rows(data)
-        self._check_lengths(values, n)
+        if self._pieces is not None:
+            self._check_lengths(values, n)
         rows = self._rows_of_ranks(number, n, values.get("qid"))
         self._expand_query_weights(values, n)
         shards = []

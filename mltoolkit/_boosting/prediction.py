@@ -53,7 +53,6 @@ def run_prediction(
         The library's training error, if actors are lost more often than ``max_actor_restarts`` allows.
     """
     with light_start(library.module):
-        data.load_data(params.num_actors)
         resources = plan_resources(params, wants_gpu=wants_gpu, logger=library.logger)
     restarts = 0
     with ActorGroup(library, params, resources, [data], full_import=False) as group:

@@ -76,11 +76,20 @@ class Columns:
             If a column that is named does not exist.
         """
         features = blocks.as_features(features)
-        values = {name: blocks.as_column(value, name) for name, value in given.items() if value is not None}
-        drop = [*self.fields.values(), *self.ignore]
+        values = self.values(features, given)
+        drop = {*self.fields.values(), *self.ignore}
         if drop:
+            left = [name for name in _column_names(features) if name not in drop]
+            features = features.select(left) if hasattr(features, "num_rows") else features[left]
+        return features, values
+
+    def values(self, features: Any, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Return labels and the like, of columns or given beside them; see :meth:`take`."""
+        values = {name: blocks.as_column(value, name) for name, value in given.items() if value is not None}
+        named = [*self.fields.values(), *self.ignore]
+        if named:
             names = _column_names(features)
-            missing = [name for name in drop if name not in names]
+            missing = [name for name in named if name not in names]
             if missing:
                 raise ValueError(
                     f"The data has no column {', '.join(map(repr, missing))}. It has: "
@@ -88,9 +97,7 @@ class Columns:
                 )
             for name, column in self.fields.items():
                 values[name] = blocks.as_column(features[column], name)
-            left = [name for name in names if name not in set(drop)]
-            features = features.select(left) if hasattr(features, "num_rows") else features[left]
-        return features, values
+        return values
 
     def split(self, frame: Any, given: Mapping[str, Any], *, float32: bool) -> Block:
         """Make a block of a frame or matrix; see :meth:`take`."""

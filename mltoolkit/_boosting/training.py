@@ -129,8 +129,6 @@ class Training:
         matrices = [self.dtrain, *(matrix for matrix, _ in self.evals)]
         full = b"sklearn" in _pickled(self.request, self.params.distributed_callbacks)
         with light_start(self.library.module):
-            for matrix in matrices:
-                matrix.load_data(self.params.num_actors)
             request = mltoolkit.put(self.request)
             resources = self._plan()
         with ActorGroup(self.library, self.params, resources, matrices, full_import=full) as group:

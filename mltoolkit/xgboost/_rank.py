@@ -22,6 +22,7 @@ from mltoolkit._boosting.runtime import import_without_sklearn
 
 __all__ = ["XGBoostRank"]
 
+_BY_COLUMNS_ROWS = 20_000  # below, looking at each column by itself takes as long
 _COLLECTIVE_TIMEOUT_S = (
     1800  # a lost rank closes its sockets and is noticed at once; this is for networks that swallow packets
 )
@@ -209,7 +210,22 @@ def make_quantile_matrix(data: Data, num_threads: int, max_bin: int | None, ref:
     information = _information(data)
     if max_bin is not None:
         information["max_bin"] = max_bin
-    return xgboost.QuantileDMatrix(data.block.data, nthread=num_threads, ref=ref, **information)
+    values = _by_columns(data)
+    matrix = xgboost.QuantileDMatrix(values, nthread=num_threads, ref=ref, **information)
+    if values is not data.block.data:  # a frame, whose columns have names and types that nobody gave
+        matrix.feature_names, matrix.feature_types = data.feature_names, data.feature_types
+    return matrix
+
+
+def _by_columns(data: Data) -> Any:
+    """A large matrix as a frame of its columns, without a copy: XGBoost bins them a seventh faster, to the same bins."""
+    values = data.block.data
+    pandas = sys.modules.get("pandas")  # loading it takes longer than it saves
+    if pandas is None or not isinstance(values, np.ndarray) or len(values) < _BY_COLUMNS_ROWS:
+        return values
+    if "c" in (data.feature_types or ()):
+        return values
+    return pandas.DataFrame(values, copy=False)
 
 
 def _takes_quantiles(task: TrainTask) -> bool:
