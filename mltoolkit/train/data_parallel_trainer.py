@@ -18,7 +18,7 @@ from mltoolkit.train._internal.datasets import DataConfig
 from mltoolkit.train._result import Result
 from mltoolkit.train._scaling import ScalingConfig
 from mltoolkit.train.backend import BackendConfig
-from mltoolkit.train.error import TrainingFailedError, WorkerGroupError
+from mltoolkit.train.error import ControllerError, TrainingFailedError, WorkerGroupError
 
 __all__ = ["BaseTrainer", "DataParallelTrainer"]
 
@@ -46,6 +46,9 @@ class BaseTrainer:
 
     #: What workers import, so that it is imported once for all of them.
     _preloaded: tuple[str, ...] = ()
+
+    #: Whether the process of the trial only directs others.
+    _directs = False
 
     #: Under which the return value of the training function is left for `fit`; None where nobody asks for it.
     _return_key: str | None = None
@@ -134,7 +137,7 @@ class BaseTrainer:
                 raise TypeError(named) from error
             result = results[0]
             if result.error is not None:
-                failure, cause = _failure(result.error)
+                failure, cause = _failure(result.error, self._directs)
                 raise failure from cause
             if results.num_terminated == 0:
                 raise KeyboardInterrupt
@@ -328,6 +331,7 @@ class DataParallelTrainer(BaseTrainer):
     103
     """
 
+    _directs = True
     _tunable = ("train_loop_config", "dataset_config", *BaseTrainer._tunable)
     _preloaded: tuple[str, ...] = ("mltoolkit.train._internal.run", "mltoolkit.tune.execution._trial_actor")
 
@@ -427,9 +431,13 @@ def _named_part(error: TypeError) -> str | None:
     return f"The trainer cannot be sent to its workers: `{rest}" if found else None
 
 
-def _failure(error: BaseException) -> tuple[TrainingFailedError, BaseException]:
+def _failure(error: BaseException, directs: bool) -> tuple[TrainingFailedError, BaseException]:
     """What `fit` raises for a trial's error, and what caused it."""
     cause = getattr(error, "cause", None) or error
     if isinstance(cause, WorkerGroupError):
         return WorkerGroupError(cause.error_message, cause.worker_failures), next(iter(cause.worker_failures.values()))
+    if isinstance(cause, TrainingFailedError):
+        return cause, error
+    if directs and isinstance(cause, Exception):
+        return ControllerError(cause), error
     return TrainingFailedError(f"The training run failed: {cause}"), error
