@@ -73,7 +73,8 @@ class Probe:
     cpu_s : float
         CPU time that the process has used so far, in seconds.
     in_collective : bool
-        Whether its main thread is inside a collective operation of torch, which waits for the other workers.
+        Whether its main thread is inside a collective operation of torch, XGBoost or LightGBM, which waits for the other
+        workers.
     where : str
         The innermost line of the user's code.
     """
@@ -316,6 +317,9 @@ _WAITING_PLACES = (
     "/torch/autograd/__init__.py",
     "/torch/nn/parallel/distributed.py",
     "/torch/nn/modules/_functions.py",  # synchronised batch normalisation
+    "/xgboost/core.py",  # calls native code, which computes or waits
+    "/xgboost/collective.py",
+    "/mltoolkit/lightgbm/_mesh.py",
 )
 
 
