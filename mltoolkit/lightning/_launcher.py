@@ -75,12 +75,13 @@ class RayLauncher:
         if trainer is not None:
             _settle_loggers(trainer)
         bars = _bars(trainer)
-        call = _sent(_Call(function, args, kwargs, trainer, _GlobalState.capture(), bars))
         group = self._group = WorkerGroup(
             strategy.num_workers, resources, name=type(strategy).__name__, env_vars=strategy.env_vars
         )
         driver = BarDriver(trainer.callbacks[bars[0]], trainer) if bars else None
         try:
+            group.begin()
+            call = _sent(_Call(function, args, kwargs, trainer, _GlobalState.capture(), bars))  # while processes start
             group.start()
             if strategy.init_hook is not None:
                 group.execute(strategy.init_hook)

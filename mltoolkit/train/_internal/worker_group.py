@@ -190,8 +190,8 @@ class WorkerGroup:
 
     # Starting and ending
 
-    def start(self) -> None:
-        """Start the processes and number them.
+    def begin(self) -> None:
+        """Have the processes started, without waiting for them.
 
         Raises
         ------
@@ -203,6 +203,21 @@ class WorkerGroup:
             actor_class = mltoolkit.remote(type(self._name, (TrainWorker,), {"__doc__": TrainWorker.__doc__}))
             options = self._options()
             self._actors = [actor_class.options(**options).remote() for _ in range(self.num_workers)]
+        except BaseException:
+            self.shutdown()
+            raise
+
+    def start(self) -> None:
+        """Start the processes, unless :meth:`begin` has, and number them.
+
+        Raises
+        ------
+        NotEnoughResourcesError
+            If the cluster can never hold them.
+        """
+        if not self._actors:
+            self.begin()
+        try:
             infos = mltoolkit.get([actor.describe.remote() for actor in self._actors])
             if any(info.pid == os.getpid() for info in infos):
                 raise RuntimeError(
