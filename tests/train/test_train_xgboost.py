@@ -91,7 +91,10 @@ def test_the_older_form_reports_what_xgboost_alone_finds(runtime, frame, storage
     table, expected = result.metrics_dataframe, alone(frame)
     for data in ("train", "valid"):
         for metric in ("logloss", "error"):
-            assert table[f"{data}-{metric}"].tolist()[:4] == pytest.approx(expected[data][metric], rel=0.05), (data, metric)
+            assert table[f"{data}-{metric}"].tolist()[:4] == pytest.approx(expected[data][metric], rel=0.05), (
+                data,
+                metric,
+            )
     model = XGBoostTrainer.get_model(result.checkpoint)
     assert model.num_boosted_rounds() == RayTrainReportCallback.get_model(result.checkpoint).num_boosted_rounds() == 4
     assert len(result.best_checkpoints) == 1
@@ -280,6 +283,9 @@ def test_checkpoints_of_models(tmp_path):
     ("options", "error", "text"),
     [
         ({"datasets": {"valid": 1}}, ValueError, "must have the dataset 'train', got 'valid'"),
+        ({"datasets": {"train": None}}, TypeError, r"`datasets\['train'\]` must be a dataset, got None"),
+        ({"label_column": "why"}, ValueError, "'train' has no such column. It has: 'a', 'b', 'c', 'y'"),
+        ({"datasets": {"train": ([[1]], [1]), "a-b": ([[1]], [1])}}, ValueError, "must not contain '-'.*'a-b'"),
         ({"label_column": None}, ValueError, "`label_column` must name the column of the dataset 'train'"),
         ({"params": [1]}, TypeError, "`params` must be a dict"),
         ({"num_boost_round": 0}, ValueError, "`num_boost_round` must be an integer >= 1, got 0"),
@@ -297,6 +303,44 @@ def test_checkpoints_of_models(tmp_path):
 def test_what_a_trainer_refuses(frame, options, error, text):
     with pytest.raises(error, match=text):
         older(frame, None, **options)
+
+
+def test_what_a_training_function_is_given(runtime, frame, storage):
+    arrow = pytest.importorskip("pyarrow")
+    dask = pytest.importorskip("dask.dataframe")
+    from mltoolkit.train.xgboost import XGBoostTrainer
+    from mltoolkit.xgboost import RayDMatrix
+
+    def look():
+        shards = {name: train.get_dataset_shard(name) for name in ("arrow", "numpy", "dask")}
+        train.report({name: [type(shard).__name__, len(shard)] for name, shard in shards.items()})
+
+    datasets = {"arrow": arrow.table(frame), "numpy": frame.to_numpy(), "dask": dask.from_pandas(frame, npartitions=3)}
+    result = XGBoostTrainer(look, datasets=datasets, scaling_config=TWO, run_config=storage()).fit()
+    found = {name: result.metrics[name] for name in datasets}
+    assert found == {"arrow": ["Table", 150], "numpy": ["ndarray", 150], "dask": ["DataFrame", 150]}
+    with pytest.raises(TypeError, match="a RayDMatrix, which is for the form without a training function"):
+        XGBoostTrainer(look, datasets={"train": RayDMatrix(frame, "y")})
+
+
+def test_ranks_that_wait_for_each_other_in_different_places(runtime, frame, storage, monkeypatch):
+    monkeypatch.setenv("MLTOOLKIT_TRAIN_STALL_S", "1")
+
+    def unequal(config):
+        loop({**config, "rounds": 3 + 2 * train.get_context().get_world_rank()})
+
+    with pytest.raises(train.WorkerGroupError, match="Rank 1 of 2.*rank 0 waits at its report"):
+        by_loop(frame, storage(), function=unequal).fit()
+
+
+def test_what_goes_wrong_on_actors(runtime, frame, storage):
+    with pytest.raises(train.TrainingFailedError, match="^Training failed in rank 0: .*Unknown objective") as caught:
+        older(frame, storage(), params={"objective": "nonsense"}).fit()
+    assert caught.value.__cause__ is not None
+    with pytest.raises(train.TrainingFailedError, match="^`label` contains NaN"):
+        older(frame, storage(), datasets={"train": frame.assign(y=np.nan)}).fit()
+    with pytest.raises(train.TrainingFailedError, match="has no file 'model.ubj'; it holds "):
+        older(frame, storage(), resume_from_checkpoint=train.Checkpoint(os.path.dirname(__file__))).fit()
 
 
 def test_other_communicators_are_refused():

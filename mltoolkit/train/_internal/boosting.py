@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import inspect
 import logging
+import os
 import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -17,8 +18,9 @@ from mltoolkit.train._internal.datasets import DataConfig, _made
 from mltoolkit.train._scaling import ScalingConfig
 from mltoolkit.train.backend import BackendConfig
 from mltoolkit.train.data_parallel_trainer import BaseTrainer, DataParallelTrainer
+from mltoolkit.train.error import TrainingFailedError
 
-__all__ = ["BoostingTrainer"]
+__all__ = ["BoostingTrainer", "check_model_file"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ class BoostingTrainer(DataParallelTrainer):
                 backend_config=backend_config,
                 scaling_config=scaling_config,
                 run_config=run_config,
-                datasets=datasets,
+                datasets=_as_tables(datasets),
                 dataset_config=dataset_config,
                 metadata=metadata,
                 resume_from_checkpoint=resume_from_checkpoint,
@@ -137,7 +139,7 @@ class BoostingTrainer(DataParallelTrainer):
         self.train_kwargs = given
         self._check_train_kwargs()
         for name, dataset in self.datasets.items():
-            self._check_label(name, dataset)
+            self._check_dataset(name, dataset)
         # Class trainables are saved by Tune so often; here the report callback does it.
         config = self.run_config.checkpoint_config
         assert config is not None, "RunConfig fills its parts in"
@@ -157,9 +159,19 @@ class BoostingTrainer(DataParallelTrainer):
                 hint = f" Did you mean `{near[0]}`?" if near else ""
                 raise TypeError(f"{type(self).__name__} has no argument `{name}`.{hint}")
 
-    def _check_label(self, name: str, dataset: Any) -> None:
+    def _check_dataset(self, name: str, dataset: Any) -> None:
+        """Refuse what can be seen to be wrong before the data is read."""
         from mltoolkit._boosting.matrix import RayDMatrix
 
+        if dataset is None:
+            raise TypeError(f"`datasets[{name!r}]` must be a dataset, got None.")
+        columns = getattr(dataset, "column_names", getattr(dataset, "columns", None))
+        if self.label_column is not None and columns is not None and self.label_column not in list(columns):
+            near = difflib.get_close_matches(self.label_column, [str(each) for each in columns], 1)
+            raise ValueError(
+                f"`label_column` is {self.label_column!r}, and the dataset {name!r} has no such column."
+                f"{f' Did you mean {near[0]!r}?' if near else ''} It has: {', '.join(map(repr, list(columns)[:20]))}."
+            )
         if isinstance(dataset, RayDMatrix):
             if not dataset.has_label:
                 raise ValueError(f"The dataset {name!r} is a RayDMatrix without a label. Give it one.")
@@ -184,6 +196,13 @@ class BoostingTrainer(DataParallelTrainer):
             super().training_loop()
 
     def _train_on_actors(self) -> None:
+        try:
+            self._continue()
+        except Exception as error:
+            raise TrainingFailedError(str(error)) from error
+
+    def _continue(self) -> None:
+        """Train what the last checkpoint leaves to do."""
         from mltoolkit.train._session import current_session, report
 
         session = current_session()
@@ -294,6 +313,38 @@ class BoostingTrainer(DataParallelTrainer):
             The library's own.
         """
         return cls._callback_class().get_model(checkpoint)
+
+
+def check_model_file(checkpoint: Checkpoint, folder: str, filename: str) -> str:
+    """Path of the model's file in a checkpoint.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none of that name; those there are get named.
+    """
+    path = os.path.join(folder, filename)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"{checkpoint!r} has no file {filename!r}; it holds {', '.join(sorted(os.listdir(folder))) or 'nothing'}. Give "
+            "the `filename` of the callback that reported it."
+        )
+    return path
+
+
+def _as_tables(datasets: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """What a training function can be given parts of: a Dask collection is computed where the run is directed."""
+    from mltoolkit._boosting.matrix import RayDMatrix
+
+    if not isinstance(datasets, Mapping):
+        return datasets
+    for name, dataset in datasets.items():
+        if isinstance(dataset, RayDMatrix):
+            raise TypeError(
+                f"`datasets[{name!r}]` is a RayDMatrix, which is for the form without a training function. Give the training "
+                "function a table or arrays, of which each worker gets its part."
+            )
+    return {name: data.compute if hasattr(data, "__dask_graph__") else data for name, data in datasets.items()}
 
 
 def _is_pair(dataset: Any) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mltoolkit.train._checkpoint import Checkpoint
+from mltoolkit.train._internal.boosting import check_model_file
 from mltoolkit.train._session import report
 from mltoolkit.train.lightgbm.config import current_network
 from mltoolkit.tune.integration.lightgbm import TuneReportCheckpointCallback
@@ -43,6 +44,29 @@ class RayTrainReportCallback(TuneReportCheckpointCallback):
 
     #: Before all others, which should see what all workers have found.
     order = -1_000_000
+
+    @classmethod
+    def get_model(cls, checkpoint: Checkpoint, filename: str = TuneReportCheckpointCallback.CHECKPOINT_NAME) -> Any:
+        """Load the model of a checkpoint that this callback has reported.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint
+        filename : str, default="model.txt"
+            As given to the callback.
+
+        Returns
+        -------
+        lightgbm.Booster
+
+        Raises
+        ------
+        FileNotFoundError
+            If the checkpoint has no such file.
+        """
+        with checkpoint.as_directory() as folder:
+            check_model_file(checkpoint, folder, filename)
+        return super().get_model(checkpoint, filename)
 
     @property
     def filename(self) -> str:

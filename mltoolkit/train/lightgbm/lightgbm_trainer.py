@@ -38,7 +38,8 @@ class LightGBMTrainer(BoostingTrainer):
     datasets : dict, optional
         For a training function, as for :class:`~mltoolkit.train.DataParallelTrainer`. In the older form ``"train"`` is what
         is trained on, and each may be whatever ``RayDMatrix`` takes (a table of pandas, Arrow or polars, a Dask DataFrame,
-        files), a pair of arrays ``(X, y)``, a RayDMatrix, or a function that makes one.
+        files), a pair of arrays ``(X, y)``, a RayDMatrix, or a function that makes one. A training function gets parts of a
+        Dask collection after it has been computed.
     dataset_config : DataConfig, optional
     metadata : dict, optional
     resume_from_checkpoint : Checkpoint, optional

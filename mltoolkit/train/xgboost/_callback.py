@@ -6,6 +6,8 @@ import os
 from typing import Any
 
 from mltoolkit._boosting.session import current_session as actor_session
+from mltoolkit.train._checkpoint import Checkpoint
+from mltoolkit.train._internal.boosting import check_model_file
 from mltoolkit.train._session import get_context
 from mltoolkit.tune.integration.xgboost import TuneReportCheckpointCallback
 
@@ -30,6 +32,29 @@ class RayTrainReportCallback(TuneReportCheckpointCallback):
     results_postprocessing_fn : callable, optional
         Turns the dict of metrics into the one that is reported.
     """
+
+    @classmethod
+    def get_model(cls, checkpoint: Checkpoint, filename: str = TuneReportCheckpointCallback.CHECKPOINT_NAME) -> Any:
+        """Load the model of a checkpoint that this callback has reported.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint
+        filename : str, default="model.ubj"
+            As given to the callback.
+
+        Returns
+        -------
+        xgboost.Booster
+
+        Raises
+        ------
+        FileNotFoundError
+            If the checkpoint has no such file.
+        """
+        with checkpoint.as_directory() as folder:
+            check_model_file(checkpoint, folder, filename)
+        return super().get_model(checkpoint, filename)
 
     @property
     def filename(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -131,8 +132,10 @@ def _membership() -> Iterator[None]:
     except XGBoostError as error:
         if not _is_about_peers(str(error)):
             raise
-        reason = str(error).partition("Stack trace")[0].strip()
-        raise ConnectionError(f"The connection to another worker broke: {reason}") from error
+        reasons = re.findall(r"^- \[.*?\]: *(.*?) *$", str(error), re.MULTILINE)
+        raise ConnectionError(
+            f"The connection to another worker broke: {'; '.join(reasons) or str(error).partition('Stack trace')[0].strip()}"
+        ) from error
 
 
 def _passing(kind: type[Exception], under_way: bool) -> AbstractContextManager[Any]:

@@ -38,7 +38,8 @@ class XGBoostTrainer(BoostingTrainer):
     datasets : dict, optional
         For a training function, as for :class:`~mltoolkit.train.DataParallelTrainer`. In the older form ``"train"`` is what
         is trained on, and each may be whatever ``RayDMatrix`` takes (a table of pandas, Arrow or polars, a Dask DataFrame,
-        files), a pair of arrays ``(X, y)``, a RayDMatrix, or a function that makes one.
+        files), a pair of arrays ``(X, y)``, a RayDMatrix, or a function that makes one. A training function gets parts of a
+        Dask collection after it has been computed.
     dataset_config : DataConfig, optional
     metadata : dict, optional
     resume_from_checkpoint : Checkpoint, optional
@@ -134,6 +135,13 @@ class XGBoostTrainer(BoostingTrainer):
         from mltoolkit.train.xgboost._callback import RayTrainReportCallback
 
         return RayTrainReportCallback
+
+    def _check_dataset(self, name: str, dataset: Any) -> None:
+        super()._check_dataset(name, dataset)
+        if "-" in name:
+            raise ValueError(
+                f"Names of `datasets` must not contain '-', which separates them from the metric; got {name!r}."
+            )
 
     def _rounds_of(self, model: Any) -> tuple[Any, int]:
         from mltoolkit.xgboost.main import _as_booster
