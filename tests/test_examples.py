@@ -88,6 +88,12 @@ EXPECTED = {
         r"with epoch 7, loss in the end 0\.",
     ],
     "train_sweep": [r"6 trials with 2 workers each in .* s: [1-5]\d epochs instead of 54", r"best accuracy 0\.[89]"],
+    "train_xgboost": [
+        r"parameters: valid-logloss 0\.4\d\d -> 0\.1\d\d",
+        r"2 workers, 213 rows each, go on from round 0\n",
+        r"2 workers, 213 rows each, go on from round 15\n",
+        r"function: 30 rounds, 0\.0\d\d of 143 wrong",
+    ],
     "tune_pbt": [
         r"without exchange: Q = 0\.390, 0\.390 after 100 steps",
         r"with PBT: Q = 1\.[12]\d+, 1\.[12]\d+ after",
@@ -160,6 +166,7 @@ NEEDS = {
     "train_wine": ["pandas", "sklearn", "torch"],
     "train_fault_tolerance": ["pandas", "sklearn", "torch"],
     "train_sweep": ["pandas", "sklearn", "torch"],
+    "train_xgboost": ["pandas", "sklearn", "xgboost"],
     "tune_pbt": ["pandas"],
     "tune_optuna": ["optuna", "sklearn"],
     "rllib_cartpole": ["gymnasium", "torch"],
