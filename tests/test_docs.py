@@ -46,6 +46,7 @@ NEEDS = {
     "coming-from-rllib": ["gymnasium", "torch"],
     "coming-from-stable-baselines3": ["gymnasium", "torch"],
     "rllib": ["gymnasium", "pandas", "torch"],
+    "train-boosting": ["lightgbm", "sklearn", "xgboost"],
     "tune": ["matplotlib", "pandas"],
     "tune-search": ["optuna", "pandas"],
 }
