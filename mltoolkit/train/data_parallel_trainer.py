@@ -118,7 +118,7 @@ class BaseTrainer:
         from mltoolkit.util import preload_modules
 
         scaling = self.scaling_config
-        preload_modules(*self._preloaded)
+        preload_modules(*self._preloaded)  # before a session starts
         trainer = copy.copy(self)
         trainer.resume_from_checkpoint = self.resume_from_checkpoint or self._latest_checkpoint()
         if scaling.num_workers:
@@ -248,7 +248,9 @@ class BaseTrainer:
             A function trainable that asks for the resources of the workers.
         """
         from mltoolkit.tune.trainable.util import with_resources
+        from mltoolkit.util import preload_modules
 
+        preload_modules(*self._preloaded)
         trainer = copy.copy(self)
         # Callbacks and the like are the program's: they may hold what no other process can have.
         trainer.run_config = RunConfig(worker_runtime_env=self.run_config.worker_runtime_env)
