@@ -475,11 +475,13 @@ def _dask_pieces(data: Any, given: Mapping[str, Any]) -> list[Piece]:
 
 
 def _dask_partitions(collection: Any) -> list[Any]:
-    if getattr(collection, "ndim", 0) == 2 and hasattr(collection, "rechunk"):
-        collection = collection.rechunk({1: -1})
-        return [row[0] for row in collection.to_delayed()]
-    delayed = collection.to_delayed()
-    return list(delayed.ravel()) if isinstance(delayed, np.ndarray) else list(delayed)
+    optimize = True
+    if hasattr(collection, "rechunk"):
+        if collection.ndim == 2:
+            collection = collection.rechunk({1: -1})
+        # Dask's optimization of arrays loses chunks that a cluster holds.
+        optimize = not any(_is_future(value) for value in dict(collection.__dask_graph__()).values())
+    return list(np.ravel(np.asarray(collection.to_delayed(optimize_graph=optimize), object)))
 
 
 def _dask_piece(fields: Mapping[str, Any]) -> Piece:
