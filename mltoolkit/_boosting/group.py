@@ -310,6 +310,13 @@ class ActorGroup:
         node = self._bundles.get(rank)
         return node is None or any(n.get("Alive") and n.get("NodeID") == node for n in mltoolkit.nodes())
 
+    def move(self, resources: ActorResources) -> None:
+        """Leave all nodes, because one that was reserved is gone; the next start finds others, with these resources."""
+        self.release()
+        self.resources = resources
+        for matrix in self.matrices:
+            matrix.renew()
+
     def release(self) -> None:
         """End all actors and give back what was reserved; the group may start again."""
         self.drop(list(self.actors))

@@ -346,6 +346,12 @@ class RayDMatrix:
         place[np.argsort(first)] = np.arange(len(first))  # weights come in the order in which queries do
         values["weight"] = weight[place[query_of_row]]
 
+    def renew(self) -> None:
+        """A node is gone, maybe with partitions of a persisted collection: have Dask compute them again."""
+        if self.distributed and hasattr(self._data, "__dask_graph__"):
+            self._pieces = find_pieces(self._data, self._values, None, {})
+            self._shards = None
+
     def unload_data(self) -> None:
         """Forget the shards; data in the object store is freed."""
         self._shards = self._rows = None

@@ -68,7 +68,7 @@ def run_prediction(
                     ) from failure.__cause__
                 restarts += 1
                 if not all(group.bundle_is_left(rank) for rank in failure.ranks):
-                    group.release()
+                    group.move(plan_resources(params, wants_gpu=wants_gpu, logger=library.logger))
                 library.logger.warning("[%s] Prediction lost an actor and is repeated: %s", library.name, failure)
 
 

@@ -177,8 +177,7 @@ class Training:
             self._next_look = 0.0
             return
         if not all(group.bundle_is_left(rank) for rank in failure.ranks):
-            group.release()  # what was reserved is gone with its node: the others move as well
-            group.resources = self._plan()  # and share what is left, where it does not suffice
+            group.move(self._plan())  # the others as well, and all share what is left where it does not suffice
         self.library.logger.warning(
             "[%s] Lost %s (%s). Training starts again from round %d (restart %d of %s).",
             self.library.name, _ranks(failure.ranks), _first_line(failure), rounds, self._restarts,
