@@ -43,6 +43,8 @@ NEEDS = {
     "lightgbm": ["lightgbm", "sklearn"],
     "xgboost": ["sklearn", "xgboost"],
     "coming-from-ray-tune": ["pandas"],
+    "coming-from-ray-train": ["torch"],
+    "train": ["torch"],
     "coming-from-rllib": ["gymnasium", "torch"],
     "coming-from-stable-baselines3": ["gymnasium", "torch"],
     "rllib": ["gymnasium", "pandas", "torch"],

@@ -2,12 +2,52 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
 from mltoolkit.train._session import get_context
 
-__all__ = ["TrainContext", "get_context"]
+__all__ = ["StorageContext", "TrainContext", "get_context"]
+
+
+@dataclass(frozen=True)
+class StorageContext:
+    """Where a run is kept: folders on the host that directs it.
+
+    Attributes
+    ----------
+    storage_fs_path : str
+        The folder that holds the folders of runs.
+    experiment_dir_name, trial_dir_name : str
+        Names of the run's folder in it, and of the trial's in that; the latter is empty where there is none.
+    """
+
+    storage_fs_path: str
+    experiment_dir_name: str
+    trial_dir_name: str = ""
+
+    @property
+    def storage_filesystem(self) -> Any:
+        """The fsspec filesystem that the folders are on."""
+        from mltoolkit.train._checkpoint import local_filesystem
+
+        return local_filesystem()
+
+    @property
+    def experiment_fs_path(self) -> str:
+        """The folder of the run."""
+        return os.path.join(self.storage_fs_path, self.experiment_dir_name)
+
+    @property
+    def trial_fs_path(self) -> str:
+        """The folder with results and checkpoints."""
+        return os.path.join(self.experiment_fs_path, self.trial_dir_name).rstrip(os.sep)
+
+    @property
+    def local_working_directory(self) -> str:
+        """Where relative paths of this worker lead."""
+        return os.getcwd()
 
 
 @dataclass(frozen=True)
@@ -75,6 +115,13 @@ class TrainContext:
     def get_trial_resources(self) -> Any:
         """What the trial was given, as a PlacementGroupFactory."""
         return self.trial_resources
+
+    def get_storage(self) -> StorageContext:
+        """Where the run is kept."""
+        folder, name = os.path.split(self.trial_dir)
+        if name == self.experiment_name:
+            return StorageContext(folder, name)
+        return StorageContext(os.path.dirname(folder), os.path.basename(folder), name)
 
     def get_metadata(self) -> dict[str, Any]:
         """The trainer's `metadata`."""

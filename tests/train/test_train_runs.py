@@ -48,6 +48,20 @@ def test_workers_are_in_the_folder_of_their_trial(runtime, tmp_path, monkeypatch
     assert make(os.getcwd, tmp_path).fit().return_value == os.getcwd()
 
 
+def test_context_knows_where_the_run_is_kept(runtime, tmp_path):
+    def loop():
+        storage = train.get_context().get_storage()
+        assert storage.storage_filesystem.isdir(storage.trial_fs_path) and os.path.samefile(
+            storage.local_working_directory, storage.trial_fs_path if config["workers"] else "."
+        )
+        return storage.experiment_fs_path, storage.trial_fs_path
+
+    for workers in (2, 0):
+        config = {"workers": workers}
+        result = make(loop, tmp_path, workers=workers, run={"name": f"kept-{workers}"}).fit()
+        assert result.return_value == (str(tmp_path / f"kept-{workers}"), result.path)
+
+
 def test_ranks_meet_and_hear_from_rank_zero(runtime, tmp_path):
     def loop():
         rank = train.get_context().get_world_rank()

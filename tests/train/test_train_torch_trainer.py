@@ -143,6 +143,30 @@ def test_a_dead_peer_is_the_cause_and_not_the_broken_connection(fit):
     assert list(caught.value.worker_failures) == [1] and "code 7" in str(caught.value)
 
 
+def test_checkpoints_of_models(tmp_path):
+    import torch
+
+    from mltoolkit.train._trust import UntrustedFileError
+    from mltoolkit.train.torch import TorchCheckpoint
+
+    model, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    for weights in (model.state_dict(), {f"module.{name}": value for name, value in model.state_dict().items()}):
+        kept = TorchCheckpoint.from_state_dict(weights)
+        assert torch.equal(kept.get_model(other).weight, model.weight)
+        with pytest.raises(ValueError, match="holds weights"):
+            kept.get_model()
+    inner = torch.nn.ModuleDict({"module": torch.nn.Linear(1, 1), "head": torch.nn.Linear(1, 1)})
+    TorchCheckpoint.from_state_dict(inner.state_dict()).get_model(inner)  # a part of the name "module" is no wrapper
+    whole = TorchCheckpoint.from_model(model)
+    assert torch.equal(whole.get_model().weight, model.weight) and isinstance(whole, train.Checkpoint)
+    folder = whole.to_directory(tmp_path / "foreign")
+    os.chmod(os.path.join(folder, "model.pt"), 0o666)
+    with pytest.raises(UntrustedFileError):
+        TorchCheckpoint(folder).get_model()
+    with pytest.raises(ValueError, match="holds no model.pt"):
+        TorchCheckpoint(tmp_path).get_model()
+
+
 def test_sharded_models_run_on_cpus(fit):
     def loop():
         import torch
@@ -161,6 +185,28 @@ def test_sharded_models_run_on_cpus(fit):
 
     metrics = fit(loop).metrics
     assert metrics["local"] == metrics["state"] == (8 * 4 + 4) // 2
+
+
+def test_names_that_the_guide_says_exist_do():
+    import importlib
+    import re
+
+    from helpers import ROOT
+
+    page = ROOT / "docs" / "coming-from-ray-train.md"
+    if not page.exists():
+        pytest.skip("a distribution without docs/")
+    table = page.read_text().partition("## Supported names")[2]
+    names = [
+        name
+        for line in table.splitlines()
+        for name in re.findall(r"`ray\.([\w.]+)`", line.split("|")[1] if "|" in line else "")
+    ]
+    assert len(names) > 40
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        if module != "train.xgboost" and module != "train.lightgbm":  # they need packages of their own
+            assert hasattr(importlib.import_module(f"mltoolkit.{module}"), attribute), name
 
 
 def test_what_is_refused():

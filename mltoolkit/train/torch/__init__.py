@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mltoolkit.train.torch.config import TorchConfig
+from mltoolkit.train.torch.torch_checkpoint import TorchCheckpoint
 from mltoolkit.train.torch.torch_trainer import TorchTrainer
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "TorchCheckpoint",
     "TorchConfig",
     "TorchTrainer",
     "accelerate",
