@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from mltoolkit._boosting.params import RayParams, check_ray_params
@@ -10,6 +11,8 @@ from mltoolkit._boosting.resources import share_out
 
 def test_dicts_and_instances_are_the_same():
     assert check_ray_params({"num_actors": 2, "cpus_per_actor": 1}, RayParams) == RayParams(2, 1)
+    number = check_ray_params(RayParams(num_actors=np.int64(2)), RayParams).num_actors
+    assert (number, type(number)) == (2, int)
     given = RayParams(num_actors=2)
     assert check_ray_params(given, RayParams) is given
 
@@ -37,6 +40,9 @@ def test_other_types_are_refused():
         ({"checkpoint_frequency": -1}, "checkpoint_frequency"),
         ({"max_actor_restarts": -2}, "max_actor_restarts"),
         ({"elastic_training": True}, "max_failed_actors"),
+        ({"resources_per_actor": 3}, "resources_per_actor"),
+        ({"placement_options": "PACK"}, "placement_options"),
+        ({"distributed_callbacks": [3]}, "distributed_callbacks"),
         ({"elastic_training": True, "max_failed_actors": 1}, "max_actor_restarts"),
     ],
 )

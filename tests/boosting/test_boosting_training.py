@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 
 import helpers
 import numpy as np
 import pytest
 
+import mltoolkit
 from mltoolkit._boosting.actor import BoostingActor, Checkpoint, RankLibrary
 from mltoolkit._boosting.callback import DistributedCallback
 from mltoolkit._boosting.errors import LostPeersError
@@ -17,6 +19,7 @@ from mltoolkit._boosting.library import Library
 from mltoolkit._boosting.matrix import RayDMatrix
 from mltoolkit._boosting.params import RayParams
 from mltoolkit._boosting.prediction import run_prediction
+from mltoolkit._boosting.runtime import light_start
 from mltoolkit._boosting.session import get_actor_rank, put_queue
 from mltoolkit._boosting.training import Training
 
@@ -71,14 +74,15 @@ def nothing(rank, done, task):
     pass
 
 
-def run(hook=nothing, rounds=12, rows=9, evals=None, **params):
-    data = RayDMatrix(np.arange(rows, dtype=float).reshape(-1, 1), np.zeros(rows))
+def run(hook=nothing, rounds=12, rows=9, evals=None, data=None, sets=(), **params):
+    if data is None:
+        data = RayDMatrix(np.arange(rows, dtype=float).reshape(-1, 1), np.zeros(rows))
     params = RayParams(**{"num_actors": 3, "verbose": False, **params})
     training = Training(
         LIBRARY,
         params,
         data,
-        [],
+        sets,
         {"rounds": rounds, "hook": hook},
         wants_gpu=False,
         on_eval=lambda index, scores: None if evals is None else evals.append((index, scores)),
@@ -303,13 +307,61 @@ def test_more_gpus_than_there_are(runtime):
         run(gpus_per_actor=1)
 
 
-def test_actors_of_many_trainings_never_wait_for_each_other_forever(runtime):
-    """Each has two actors of two CPUs, on four CPUs: those of one training are placed together or not at all."""
+def test_eight_trainings_of_two_actors_at_once_all_end(runtime):
+    """On four CPUs: the actors of one training are placed together or not at all, and none waits for ever."""
     from concurrent.futures import ThreadPoolExecutor
 
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: run(num_actors=2, cpus_per_actor=1)[1], range(8)))
+    assert results == [[2] * 12] * 8
+
+
+def test_threads_that_start_at_once_share_one_session_and_leave_no_variable(fresh, monkeypatch):
+    import threading
+    from concurrent.futures import ThreadPoolExecutor
+
+    monkeypatch.delenv("MLTOOLKIT_PRELOAD", raising=False)
+    together = threading.Barrier(4)
+
+    def start(number):
+        with light_start():
+            together.wait(30)
+            assert os.environ["MLTOOLKIT_PRELOAD"] == "numpy"
+            if number % 2:
+                raise LookupError(number)
+            return mltoolkit.get_runtime_context().get_node_id()
+
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: run(num_actors=2, cpus_per_actor=2)[1], range(4)))
-    assert results == [[2] * 12] * 4
+        ends = [pool.submit(start, number) for number in range(4)]
+    assert [type(end.exception()) for end in ends] == [type(None), LookupError] * 2
+    assert ends[0].result() == ends[2].result()
+    assert "MLTOOLKIT_PRELOAD" not in os.environ
+
+    monkeypatch.setenv("MLTOOLKIT_PRELOAD", "json")
+    with light_start():
+        assert os.environ["MLTOOLKIT_PRELOAD"] == "json"
+    assert os.environ["MLTOOLKIT_PRELOAD"] == "json"
+
+
+def test_long_training_says_how_far_it_is(runtime, monkeypatch, capsys, gate):
+    monkeypatch.setenv("COUNTING_STATUS_FREQUENCY_S", "0")
+    told = gate("told")
+
+    def hook(rank, done, task):
+        if done == 5:
+            task._told_at = -1e9  # a second has passed
+            task.tell_rounds(done)
+            if rank == 0:
+                put_queue(told.open)
+            told.wait()
+
+    run(hook, verbose=True)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[Counting] ")]
+    assert lines
+    assert all(re.fullmatch(r"\[Counting\] (\d+ rounds in )?\d+ s", line) for line in lines)
+    assert any("5 rounds in" in line for line in lines)
+    run(hook)
+    assert "[Counting]" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -320,11 +372,71 @@ def test_actors_of_many_trainings_never_wait_for_each_other_forever(runtime):
         ({"label": np.zeros(4), "weight": np.zeros((4, 2))}, "`weight` must have 1 dimension"),
         ({"label": np.zeros(4), "qid": np.zeros(4), "weight": np.zeros(2)}, "for each of the 1 queries"),
         ({"label": np.zeros(4), "qid": np.zeros(4), "group": [4]}, "either `group` or `qid`"),
+        ({"label": np.zeros(4), "group": [1, 2]}, r"`group` must add up to the 4 rows of the data, got 3"),
+        ({"label": np.zeros(4), "group": [1.5, 2.5]}, "`group` must be a list of integers"),
+        ({"label": np.zeros(4), "qid": [1, 2, np.nan, 4]}, "`qid` contains NaN or infinity, first in row 2"),
     ],
 )
 def test_values_that_do_not_fit_the_data_are_refused(runtime, values, text):
     with pytest.raises(ValueError, match=text):
         RayDMatrix(np.zeros((4, 2)), **values).load_data(2)
+
+
+def test_labels_that_are_no_numbers_are_found_in_files_and_partitions(runtime, tmp_path):
+    import pandas as pd
+
+    (tmp_path / "a.csv").write_text("x,y\n1,0\n2,1\n3,\n")
+    with pytest.raises(ValueError, match=r"`label` contains NaN or infinity, first in row 2 of .*a\.csv"):
+        run(data=RayDMatrix(str(tmp_path / "a.csv"), "y"), num_actors=2)
+    parts = [runtime.put(pd.DataFrame({"x": [1.0], "y": [label]})) for label in (0.0, np.inf)]
+    with pytest.raises(ValueError, match="first in row 0 of partition 1"):
+        run(data=RayDMatrix(parts, "y"), num_actors=2)
+
+
+def test_queries_that_files_cut_are_told(runtime, tmp_path, caplog):
+    (tmp_path / "a.csv").write_text("x,y,q\n1,0,first\n2,1,second\n")
+    (tmp_path / "b.csv").write_text("x,y,q\n1,0,second\n2,1,third\n")
+    with caplog.at_level(logging.WARNING, "counting"):
+        run(data=RayDMatrix(str(tmp_path / "*.csv"), "y", qid="q"), num_actors=2)
+    assert "1 of 3 queries have rows in files or partitions of several actors" in caplog.text
+    whole = RayDMatrix(str(tmp_path / "*.csv"), "y", qid="q", distributed=False)
+    assert sorted(len(set(whole.get_data(rank, 3)["qid"].tolist())) for rank in range(3)) == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [
+        (np.zeros((3, 2)), "The dataset 'other' must have the 1 features of the training data, got 2"),
+        ({"b": [1.0, 2.0]}, "It lacks 'a', and has 'b' beside them"),
+    ],
+)
+def test_datasets_with_other_features_are_refused(runtime, other, text):
+    import pandas as pd
+
+    frame = pd.DataFrame({"a": [1.0, 2.0]})
+    other = pd.DataFrame(other) if isinstance(other, dict) else other
+    with pytest.raises(ValueError, match=text):
+        run(data=RayDMatrix(frame, [0, 1]), sets=[(RayDMatrix(other, np.zeros(len(other))), "other")], num_actors=1)
+
+
+@pytest.mark.parametrize(
+    ("data", "extra", "text"),
+    [
+        (np.zeros((4, 0)), {}, "no columns"),
+        (np.zeros((4, 2)), {"feature_names": ["a", "a"]}, "more than once: 'a'"),
+        (np.zeros((4, 2)), {"feature_weights": [1.0]}, "`feature_weights` must have 2 entries"),
+    ],
+)
+def test_columns_that_make_no_sense_are_named(runtime, data, extra, text):
+    with pytest.raises(ValueError, match=text):
+        run(data=RayDMatrix(data, np.zeros(4), **extra), num_actors=1)
+
+
+def test_a_matrix_outlives_the_session_that_it_was_divided_in(fresh):
+    matrix = RayDMatrix(np.arange(4.0).reshape(-1, 1), np.zeros(4))
+    for _ in range(2):
+        assert run(data=matrix, num_actors=2)[0].total_n == 4
+        mltoolkit.shutdown()
 
 
 def test_weights_of_queries_become_weights_of_rows(runtime):

@@ -123,6 +123,19 @@ def test_features_that_are_not_the_models_are_named(runtime, data):
     bst = train(PARAMS, RayDMatrix(pandas.DataFrame(X, columns=list("abcde")), y), 2, ray_params=one)
     with pytest.raises(ValueError, match="feature_names mismatch"):
         predict(bst, RayDMatrix(pandas.DataFrame(X, columns=list("abcdf"))), ray_params=one)
+    bst = train(PARAMS, RayDMatrix(X, y), 2, ray_params=one)
+    with pytest.raises(ValueError, match="trained with 5 features, the data to predict has 3"):
+        predict(bst, RayDMatrix(X[:, :3]), ray_params=one)
+
+
+def test_what_native_code_says_comes_without_its_stack(runtime, data):
+    matrix = RayDMatrix(*data)
+    one = RayParams(num_actors=1, cpus_per_actor=1, verbose=False)
+    with pytest.raises(RayXGBoostTrainingError, match="Unknown metric function loglos") as caught:
+        train({**PARAMS, "eval_metric": "loglos"}, matrix, 2, evals=[(matrix, "t")], ray_params=one)
+    assert "Stack trace" not in str(caught.value)
+    with pytest.raises(RayXGBoostTrainingError, match="must return a name and a number.*got None"):
+        train(PARAMS, matrix, 2, evals=[(matrix, "t")], custom_metric=lambda p, d: None, ray_params=one)
 
 
 def listeners(pid):

@@ -199,3 +199,22 @@ def test_searches_and_pipelines_pass_the_parameters_on(runtime, iris):
 def test_data_that_does_not_fit_is_refused(runtime, X, y, text):
     with pytest.raises(ValueError, match=text):
         RayXGBClassifier().fit(X, y, ray_params=TWO)
+
+
+@pytest.mark.parametrize(
+    ("model", "extra", "error", "text"),
+    [
+        (RayXGBClassifier(ray_params=TWO), {}, TypeError, "`ray_params` is an argument of fit"),
+        (
+            RayXGBClassifier(),
+            {"eval_set": (np.zeros((2, 2)), [0, 1])},
+            ValueError,
+            "`eval_set` must be a list of pairs",
+        ),
+        (RayXGBRFRegressor(), {"early_stopping_rounds": 2}, NotImplementedError, "`early_stopping_rounds` is not for"),
+        (RayXGBRFClassifier(), {"callbacks": []}, NotImplementedError, "`callbacks` is not for random forests"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(runtime, model, extra, error, text):
+    with pytest.raises(error, match=text):
+        model.fit(np.zeros((2, 2)), [0, 1], ray_params=TWO, **extra)

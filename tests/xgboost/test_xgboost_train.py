@@ -195,6 +195,59 @@ def test_queries_stay_together_and_rank_as_with_the_plain_library(runtime):
     assert evals["t"]["ndcg@5"][-1] == pytest.approx(plain_evals["t"]["ndcg@5"][-1], abs=0.01)
 
 
+def test_sparse_data_may_have_categories(runtime):
+    import scipy.sparse
+
+    rng = np.random.default_rng(0)
+    X = scipy.sparse.csr_matrix(rng.integers(0, 4, (200, 3)).astype(float))
+    y = (X.toarray()[:, 0] == 2).astype(int)
+    extra = {"feature_types": ["c", "q", "q"]}
+    with pytest.raises(ValueError, match="columns 'c' are categorical"):
+        train(LOGISTIC, RayDMatrix(X, y, **extra), 1, ray_params=ONE)
+    bst = train(LOGISTIC, RayDMatrix(X, y, enable_categorical=True, **extra), 3, ray_params=ONE)
+    plain = xgb.train(LOGISTIC, xgb.QuantileDMatrix(X, y, enable_categorical=True, **extra), 3)
+    assert bst.get_dump() == plain.get_dump()
+
+
+def test_bounds_stand_for_labels_in_survival_analysis(runtime):
+    X = np.random.default_rng(0).random((60, 3))
+    bounds = {"label_lower_bound": X[:, 0] + 1, "label_upper_bound": X[:, 0] + 2}
+    params = {"objective": "survival:aft", "nthread": 1}
+    bst = train(params, RayDMatrix(X, **bounds), 3, ray_params=ONE)
+    assert bst.get_dump() == xgb.train(params, xgb.QuantileDMatrix(X, **bounds), 3).get_dump()
+
+
+def test_large_matrices_are_binned_by_columns_to_the_same_model(runtime, monkeypatch):
+    pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((25_000, 3)).astype(np.float32)
+    X[rng.random(X.shape) < 0.1] = np.nan
+    y = (np.nan_to_num(X[:, 0]) > 0).astype(int)
+    bst = train(LOGISTIC, RayDMatrix(X, y), 2, ray_params=ONE)
+    assert bst.feature_names is None
+    assert bst.get_dump() == xgb.train(LOGISTIC, xgb.QuantileDMatrix(X, y), 2).get_dump()
+
+
+def test_fewer_threads_than_cpus_can_be_asked_for(runtime):
+    threads = []
+
+    class Look(xgb.callback.TrainingCallback):
+        def before_training(self, model):
+            import json
+
+            put_queue(int(json.loads(model.save_config())["learner"]["generic_param"]["nthread"]))
+            return model
+
+    more = {}
+    matrix = RayDMatrix([[1.0], [2.0]], [0, 1])
+    two_cpus = RayParams(num_actors=1, cpus_per_actor=2, verbose=False)
+    train({"nthread": 1}, matrix, 1, callbacks=[Look()], additional_results=more, ray_params=two_cpus)
+    threads += more["callback_returns"][0]
+    train({}, matrix, 1, callbacks=[Look()], additional_results=more, ray_params=two_cpus)
+    threads += more["callback_returns"][0]
+    assert threads == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
@@ -212,6 +265,11 @@ def test_queries_stay_together_and_rank_as_with_the_plain_library(runtime):
             ValueError,
             "either `custom_metric`",
         ),
+        (lambda d: train(LOGISTIC, d, -1, ray_params=TWO), ValueError, "`num_boost_round` must be an integer >= 0"),
+        (lambda d: train(None, d, ray_params=TWO), TypeError, "`params` must be a dict"),
+        (lambda d: train(LOGISTIC, d, evals=[(d, "a")] * 2, ray_params=TWO), ValueError, "must be unique, got 'a'"),
+        (lambda d: train(LOGISTIC, d, verbose_eval="yes", ray_params=TWO), ValueError, "`verbose_eval` must be"),
+        (lambda d: train(LOGISTIC, d, xgb_model="no.ubj", ray_params=TWO), FileNotFoundError, "no model at 'no.ubj'"),
         (lambda d: predict(None, d, ray_params=TWO), ValueError, "`model` must be"),
         (lambda d: predict(None, d, ray_params=TWO, margin=True), TypeError, "Did you mean 'output_margin'"),
         (lambda d: train(LOGISTIC, d, num_round=2, ray_params=TWO), TypeError, "num_round"),
