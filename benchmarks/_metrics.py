@@ -8,10 +8,14 @@ from typing import Literal
 
 from _runtimes import cpu_count
 
-RUNTIMES = ("mltoolkit", "ray", "dask", "loky", "optuna", "optuna_procs", "sb3", "stdlib", "process")
+RUNTIMES = (
+    *("mltoolkit", "ray", "dask", "loky", "optuna", "optuna_procs", "sb3"),
+    *("ddp_fork", "ddp_spawn", "torchrun", "stdlib", "process"),
+)
 """Columns of the table: the package, its peers, the standard library's pool, and one process without any of them.
 
-Optuna has two: with its own threads, and in processes that share a study. `sb3` is Stable-Baselines3.
+Optuna has two: with its own threads, and in processes that share a study. `sb3` is Stable-Baselines3; `ddp_fork` and
+`ddp_spawn` are Lightning's own strategies.
 """
 
 
@@ -206,6 +210,26 @@ METRICS: dict[str, Metric] = {
     ),
     "lightgbm_wine_cost": Metric(
         "LightGBM, wines, 3 ranks: more than one process takes", "boosting", "s", "lower", (Aim(None, 1.0),)
+    ),
+    # lightning_workers.py
+    "lightning_fit": Metric(
+        "Lightning, 1,000 steps of a small network, 2 workers, with start",
+        "lightning_workers",
+        "s",
+        "lower",
+        (Aim("ddp_fork", 1.0), Aim("ray", 6.0)),
+    ),
+    "lightning_fit_first_step": Metric("its first step", "lightning_workers", "s", "lower", (Aim(None, 1.0),)),
+    "lightning_again": Metric(
+        "the same again in a running session", "lightning_workers", "s", "lower", (Aim("ddp_fork", 1.0),)
+    ),
+    "lightning_again_first_step": Metric("its first step", "lightning_workers", "s", "lower"),
+    "ddp_step": Metric(
+        "a step of 4 million parameters, 2 workers", "lightning_workers", "ms", "lower", (Aim("torchrun", 0.95),)
+    ),
+    "model_return": Metric("return of a model of 200 MB", "lightning_workers", "s", "lower", (Aim(None, 1.0),)),
+    "optimizer_share": Metric(
+        "sharded, optimizer's state on one of 2 workers", "lightning_workers", "1", "lower", (Aim(None, 0.51),)
     ),
     # tune_quality.py
     "branin_regret": Metric("TPE on Branin, regret after 100 trials", "tune_quality", "1", "lower", _OPTUNA),

@@ -1,25 +1,23 @@
 """What does distributed training cost beside the training: start-up, each step, and the model's way back?
 
 `wine`: 1,000 steps of a small network, 11 inputs and two hidden layers of 64, in Lightning with two workers; against
-Lightning on one process and its own `ddp_fork` and `ddp_spawn`, and Ray Train where `--peers-python` has it. The time runs
-from the making of the Trainer to the return of `fit`, the session's start included; the imports come before.
+Lightning on one process, its own `ddp_fork` and `ddp_spawn`, and Ray Train. The time runs from the making of the Trainer
+to the return of `fit`, the session's start included; the imports come before. Then again in the same process.
 
-`step`: a network of four million parameters in plain torch with DistributedDataParallel over gloo, on TorchTrainer and on
-`torchrun`: time of a step, and the losses, which must be equal.
+`step`: a network of four million parameters in plain torch with DistributedDataParallel over gloo, on TorchTrainer, on
+Ray's and on `torchrun`: time of a step. run.py compares the losses, which must be equal.
 
 `large`: how long a model of 200 MB takes from the end of training on the workers to the return of `fit`.
 
 `sharded`: the share of the optimizer's state that each of two workers keeps.
 
-Everything runs in fresh interpreters, round by round in turn.
-
-    python benchmarks/lightning_workers.py --rounds 3
-    python benchmarks/lightning_workers.py --parts wine --peers-python .venv-peers/bin/python
+Every measurement is a fresh interpreter.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -30,14 +28,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from _harness import SEED, describe_machine, versions
+from _harness import SEED, Recorder, parser, run_fresh, seed_everything
+from _runtimes import answer
 
 PARTS = {
-    "wine": ("one", "ddp_fork", "ddp_spawn", "mltoolkit", "ray"),
-    "step": ("torchrun", "mltoolkit"),
+    "wine": ("mltoolkit", "ray", "ddp_fork", "ddp_spawn", "process"),
+    "step": ("mltoolkit", "ray", "torchrun"),
     "large": ("mltoolkit",),
     "sharded": ("mltoolkit",),
 }
+RUNTIMES = ("mltoolkit", "ray", "ddp_fork", "ddp_spawn", "torchrun", "process")
 WORKERS = 2
 TIMEOUT_S = 600.0
 
@@ -48,65 +48,76 @@ def quiet_options() -> dict[str, Any]:
     return {"accelerator": "cpu", **dict.fromkeys(names, False)}
 
 
-def wine(runtime: str, smoke: bool) -> dict[str, float]:
+def wine(runtime: str, smoke: bool) -> None:
     """Train the network once, and again in the same process."""
     import lightning.pytorch as pl
     from _lightning_wine import WineNet, wine_loader
 
     steps = 20 if smoke else 1000
     if runtime == "ray":
-        return wine_on_ray(steps)
+        wine_on_ray(steps)
+        return
+    if runtime == "mltoolkit":
+        from mltoolkit.lightning import RayStrategy
     values = {}
     for name in ("fit", "again"):
-        file = tempfile.mktemp()
-        os.environ["FIRST_STEP"] = file
-        began = time.time()
-        options = quiet_options()
-        if runtime == "mltoolkit":
-            from mltoolkit.lightning import RayStrategy
-
-            options["strategy"] = RayStrategy(num_workers=WORKERS)
-        elif runtime != "one":
-            options.update(strategy=runtime, devices=WORKERS)
-        trainer = pl.Trainer(max_steps=steps, max_epochs=-1, **options)
-        trainer.fit(WineNet(began), wine_loader())
-        values[name] = time.time() - began
-        values[f"{name}_first_step"] = float(Path(file).read_text())
-        os.unlink(file)
-    return values
+        with tempfile.TemporaryDirectory() as folder:
+            first = Path(folder) / "first"
+            os.environ["FIRST_STEP"] = str(first)
+            began = time.time()
+            options = quiet_options()
+            if runtime == "mltoolkit":
+                options["strategy"] = RayStrategy(num_workers=WORKERS)
+            elif runtime != "process":
+                options.update(strategy=runtime, devices=WORKERS)
+            trainer = pl.Trainer(max_steps=steps, max_epochs=-1, **options)
+            trainer.fit(WineNet(began), wine_loader())
+            values[f"lightning_{name}"] = [time.time() - began]
+            values[f"lightning_{name}_first_step"] = [float(first.read_text())]
+    answer(values, {})
 
 
-def wine_on_ray(steps: int) -> dict[str, float]:
+def wine_on_ray(steps: int) -> None:
     """Train the network on Ray Train."""
     import ray
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    began = time.time()
-    ray.init(num_cpus=WORKERS + 1, include_dashboard=False, log_to_driver=False)
-    started = time.time()
-
-    def loop() -> None:
+    def loop(began: float) -> None:
         import lightning.pytorch as pl
         from _lightning_wine import WineNet, wine_loader
         from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
-        options = quiet_options()
-        plugins = [RayLightningEnvironment()]
         trainer = pl.Trainer(
-            max_steps=steps, max_epochs=-1, strategy=RayDDPStrategy(), plugins=plugins, devices="auto", **options
+            max_steps=steps,
+            max_epochs=-1,
+            strategy=RayDDPStrategy(),
+            plugins=[RayLightningEnvironment()],
+            devices="auto",
+            **quiet_options(),
         )
-        trainer.fit(WineNet(started), wine_loader())
+        trainer.fit(WineNet(began), wine_loader())
 
+    began = time.time()
+    values: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        TorchTrainer(
-            loop, scaling_config=ScalingConfig(num_workers=WORKERS), run_config=RunConfig(storage_path=folder)
-        ).fit()
-    return {"session": started - began, "fit": time.time() - started}
+        first = Path(folder) / "first"
+        os.environ["FIRST_STEP"] = str(first)
+        ray.init(num_cpus=WORKERS + 1, include_dashboard=False, log_to_driver=False)
+        for name in ("fit", "again"):
+            began = began if name == "fit" else time.time()
+            TorchTrainer(
+                lambda: loop(began),  # noqa: B023 - called before it changes
+                scaling_config=ScalingConfig(num_workers=WORKERS),
+                run_config=RunConfig(storage_path=folder),
+            ).fit()
+            values[f"lightning_{name}"] = [time.time() - began]
+            values[f"lightning_{name}_first_step"] = [float(first.read_text())]
+    answer(values, {})
 
 
 def train_steps(steps: int) -> dict[str, Any]:
-    """Train the larger network in a process group that stands; return the time of a step and rank 0's losses."""
+    """Train the larger network in a process group that stands; return the time of a step and this rank's losses."""
     import torch
     import torch.distributed as dist
 
@@ -132,31 +143,52 @@ def train_steps(steps: int) -> dict[str, Any]:
     return {"step_ms": statistics.median(times[5:]) * 1000, "losses": losses}
 
 
-def step(runtime: str, smoke: bool) -> dict[str, Any]:
+def step(runtime: str, smoke: bool) -> None:
     """Time steps of the larger network."""
     steps = 10 if smoke else 60
-    if runtime == "torchrun":
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "out.json"
-            command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={WORKERS}", "--standalone"]
-            command += [__file__, "--rank-of-torchrun", str(out), "--steps", str(steps)]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-            subprocess.run(command, check=True, timeout=TIMEOUT_S, capture_output=True, env=environment)
-            measured: dict[str, Any] = json.loads(out.read_text())
-            return measured
-    import torch  # noqa: F401 - as programs have it
+    measured = steps_on_torchrun(steps) if runtime == "torchrun" else steps_on_trainer(runtime, steps)
+    # One number for all losses: run.py wants it to be the same everywhere.
+    fingerprint = sum((number + 1) * loss for number, loss in enumerate(measured["losses"]))
+    answer({"ddp_step": [measured["step_ms"]]}, {"ddp_losses_score": fingerprint})
 
-    from mltoolkit import train
-    from mltoolkit.train.torch import TorchTrainer
+
+def steps_on_torchrun(steps: int) -> dict[str, Any]:
+    """Train the larger network in two processes of torchrun's."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.json"
+        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={WORKERS}", "--standalone"]
+        command += [__file__, "--rank-of-torchrun", str(out), "--steps", str(steps)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+        subprocess.run(command, check=True, timeout=TIMEOUT_S, capture_output=True, env=environment)
+        measured: dict[str, Any] = json.loads(out.read_text())
+        return measured
+
+
+def steps_on_trainer(runtime: str, steps: int) -> dict[str, Any]:
+    """Train the larger network on a TorchTrainer."""
+    importlib.import_module("torch")  # as programs have it
+    train = importlib.import_module(f"{runtime}.train")
+    trainer = importlib.import_module(f"{runtime}.train.torch").TorchTrainer
+    if runtime == "ray":
+        importlib.import_module("ray").init(num_cpus=WORKERS + 1, include_dashboard=False, log_to_driver=False)
 
     with tempfile.TemporaryDirectory() as folder:
-        result = TorchTrainer(
-            lambda: train.report(train_steps(steps)),
+        out = Path(folder) / "out.json"
+
+        def loop() -> None:
+            import torch.distributed as dist
+
+            measured = train_steps(steps)
+            if dist.get_rank() == 0:
+                out.write_text(json.dumps(measured))
+
+        trainer(
+            loop,
             scaling_config=train.ScalingConfig(num_workers=WORKERS),
-            run_config=train.RunConfig(storage_path=folder, verbose=0),
+            run_config=train.RunConfig(storage_path=folder),
         ).fit()
-    assert result.metrics is not None
-    return {name: result.metrics[name] for name in ("step_ms", "losses")}
+        measured: dict[str, Any] = json.loads(out.read_text())
+        return measured
 
 
 def rank_of_torchrun(out: str, steps: int) -> None:
@@ -170,7 +202,7 @@ def rank_of_torchrun(out: str, steps: int) -> None:
     dist.destroy_process_group()
 
 
-def large(runtime: str, smoke: bool) -> dict[str, float]:
+def large(runtime: str, smoke: bool) -> None:
     """Time the way back of a model of 200 MB."""
     import lightning.pytorch as pl
     import torch
@@ -178,35 +210,35 @@ def large(runtime: str, smoke: bool) -> dict[str, float]:
     from mltoolkit.lightning import RayStrategy
 
     megabytes = 4 if smoke else 200
-    ended = tempfile.mktemp()
+    with tempfile.TemporaryDirectory() as folder:
+        ended = Path(folder) / "ended"
 
-    class Net(pl.LightningModule):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = torch.nn.Linear(1000, megabytes * 250)
+        class Net(pl.LightningModule):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                super().__init__()
+                self.body = torch.nn.Linear(1000, megabytes * 250)
 
-        def training_step(self, batch: Any, _: int) -> Any:
-            return self.body(batch[0]).square().mean()
+            def training_step(self, batch: Any, _: int) -> Any:
+                return self.body(batch[0]).square().mean()
 
-        def on_train_end(self) -> None:
-            if self.global_rank == 0:
-                Path(ended).write_text(str(time.time()))
+            def on_train_end(self) -> None:
+                if self.global_rank == 0:
+                    ended.write_text(str(time.time()))
 
-        def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=0.01)
+            def configure_optimizers(self) -> Any:
+                return torch.optim.SGD(self.parameters(), lr=0.01)
 
-    net = Net()
-    before = net.body.weight.detach().sum()
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.randn(8, 1000)), batch_size=2)
-    pl.Trainer(max_steps=1, strategy=RayStrategy(num_workers=WORKERS), **quiet_options()).fit(net, loader)
-    came_back = time.time() - float(Path(ended).read_text())
-    os.unlink(ended)
+        net = Net()
+        before = net.body.weight.detach().sum()
+        loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.randn(8, 1000)), batch_size=2)
+        pl.Trainer(max_steps=1, strategy=RayStrategy(num_workers=WORKERS), **quiet_options()).fit(net, loader)
+        came_back = time.time() - float(ended.read_text())
     if torch.equal(before, net.body.weight.detach().sum()):
         raise RuntimeError("the trained weights did not come back")
-    return {"return_s": came_back}
+    answer({"model_return": [came_back]}, {})
 
 
-def sharded(runtime: str, smoke: bool) -> dict[str, float]:
+def sharded(runtime: str, smoke: bool) -> None:
     """Measure the share of the optimizer's state on one of two workers."""
     import lightning.pytorch as pl
     import torch
@@ -235,7 +267,7 @@ def sharded(runtime: str, smoke: bool) -> dict[str, float]:
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.randn(8, 512)), batch_size=2)
     strategy = RayShardedStrategy(num_workers=WORKERS)
     pl.Trainer(max_steps=1, strategy=strategy, callbacks=[sizes], **quiet_options()).fit(net, loader)
-    return {"state_share": sizes.local / (2 * sum(each.numel() for each in net.parameters()))}
+    answer({"optimizer_share": [sizes.local / (2 * sum(each.numel() for each in net.parameters()))]}, {})
 
 
 def child(part: str, runtime: str, smoke: bool) -> None:
@@ -245,66 +277,30 @@ def child(part: str, runtime: str, smoke: bool) -> None:
 
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    measure = {"wine": wine, "step": step, "large": large, "sharded": sharded}[part]
-    print("ANSWER " + json.dumps(measure(runtime, smoke)), flush=True)
-
-
-def run_child(part: str, runtime: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Run one measurement in a fresh interpreter."""
-    python = options.peers_python if runtime == "ray" else Path(sys.executable)
-    command = [str(python.absolute()), __file__, "--child", part, runtime, *(["--smoke"] if options.smoke else [])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    answers = [line for line in done.stdout.splitlines() if line.startswith("ANSWER ")]
-    if done.returncode or not answers:
-        raise RuntimeError(f"{part} on {runtime} ended with code {done.returncode}:\n{done.stderr[-3000:]}")
-    answer: dict[str, Any] = json.loads(answers[-1].removeprefix("ANSWER "))
-    return answer
+    seed_everything()
+    {"wine": wine, "step": step, "large": large, "sharded": sharded}[part](runtime, smoke)
 
 
 def main() -> None:
     """Run the program."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is run")
-    parser.add_argument("--smoke", action="store_true", help="one round of tiny sizes: does the program work")
-    parser.add_argument("--peers-python", type=Path, help="interpreter of an environment with Ray Train and Lightning")
-    parser.add_argument("--out", type=Path, help="also write all samples there as JSON")
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--rank-of-torchrun", help=argparse.SUPPRESS)
-    parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    arguments = parser(__doc__, RUNTIMES)
+    arguments.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="what is measured")
+    arguments.add_argument("--child", choices=list(PARTS), help="used by the program itself")
+    arguments.add_argument("--rank-of-torchrun", help=argparse.SUPPRESS)
+    arguments.add_argument("--steps", type=int, help=argparse.SUPPRESS)
+    options = arguments.parse_args()
     if options.rank_of_torchrun:
         rank_of_torchrun(options.rank_of_torchrun, options.steps)
         return
     if options.child:
-        child(*options.child, options.smoke)
+        child(options.child, options.runtime, options.smoke)
         return
-    print(describe_machine())
-    print(", ".join(f"{name} {version}" for name, version in versions(("torch", "lightning", "mltoolkit")).items()))
-    samples: dict[str, dict[str, dict[str, list[float]]]] = {}
-    losses: dict[str, list[float]] = {}
-    for _ in range(1 if options.smoke else options.rounds):
-        for part in options.parts:
-            for runtime in PARTS[part]:
-                if runtime == "ray" and options.peers_python is None:
-                    continue
-                for name, value in run_child(part, runtime, options).items():
-                    if name == "losses":
-                        losses[runtime] = value
-                    else:
-                        samples.setdefault(part, {}).setdefault(name, {}).setdefault(runtime, []).append(value)
-    for part, rows in samples.items():
-        for name, columns in rows.items():
-            cells = [
-                f"{runtime} {statistics.median(values):.4g} [{min(values):.4g} .. {max(values):.4g}]"
-                for runtime, values in columns.items()
-            ]
-            print(f"{part:<8} {name:<18} {'   '.join(cells)}")
-    if len(losses) == 2:
-        difference = max(abs(one - other) for one, other in zip(*losses.values(), strict=True))
-        print(f"step     largest difference of a loss from torchrun's: {difference:.3g}")
-    if options.out is not None:
-        options.out.write_text(json.dumps({"samples": samples, "losses": losses}))
+    record = Recorder(options.runtime)
+    for part in options.parts:
+        if options.runtime in PARTS[part]:
+            command = [sys.executable, __file__, "--child", part, "--runtime", options.runtime]
+            run_fresh([*command, *(["--smoke"] if options.smoke else [])], record, timeout=TIMEOUT_S)
+    record.finish(options.out, ("torch", "lightning", options.runtime))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ PROGRAMS = {
     "ppo_quality": ("mltoolkit", "sb3"),
     "ppo_learner": ("mltoolkit", "process"),
     "boosting": ("mltoolkit", "ray", "dask", "process"),
+    "lightning_workers": ("mltoolkit", "ray", "ddp_fork", "ddp_spawn", "torchrun", "process"),
 }
 PARTS = {
     "joblib_backend": (("--searches", "tree_grid"), ("--searches", "forest_grid")),
@@ -61,6 +62,7 @@ PARTS = {
         for library in ("xgboost", "lightgbm")
         for part in ("time", "memory", "wine")
     ),
+    "lightning_workers": tuple(("--parts", part) for part in ("wine", "step", "large", "sharded")),
 }
 """Programs that take long are run in parts: the shorter a turn, the more alike the machine is for all."""
 

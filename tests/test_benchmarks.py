@@ -28,6 +28,7 @@ PROGRAMS = (
     "ppo_quality",
     "ppo_learner",
     "boosting",
+    "lightning_workers",
     "run",
 )
 NEEDS = {
@@ -36,6 +37,7 @@ NEEDS = {
     "tune_quality": ("optuna",),
     **dict.fromkeys(("ppo_cartpole", "ppo_sampling", "ppo_quality", "ppo_learner"), ("gymnasium", "torch")),
     "boosting": ("sklearn", "xgboost"),
+    "lightning_workers": ("lightning",),
 }
 
 pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="a distribution without benchmarks/")
