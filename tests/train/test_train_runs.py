@@ -62,6 +62,23 @@ def test_context_knows_where_the_run_is_kept(runtime, tmp_path):
         assert result.return_value == (str(tmp_path / f"kept-{workers}"), result.path)
 
 
+def test_without_workers_checkpoints_are_kept_as_told(tmp_path):
+    def loop():
+        for step, score in enumerate([5, 1, 9, 2]):
+            folder = tmp_path / "made"
+            folder.mkdir(exist_ok=True)
+            (folder / "step").write_text(str(step))
+            train.report({"score": score}, train.Checkpoint(folder))
+
+    kept = train.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute="score")
+    result = make(loop, tmp_path, workers=0, run={"checkpoint_config": kept}).fit()
+    assert Path(result.checkpoint.path, "step").read_text() == "3", "the latest one stays"
+    assert Path(result.get_best_checkpoint("score", "max").path, "step").read_text() == "2"
+    assert len(list(Path(result.path).glob("checkpoint_*"))) == len(result.best_checkpoints) <= 3
+    with pytest.raises(NotImplementedError, match=r"`RunConfig\.stop` is not supported with `num_workers=0`"):
+        make(loop, tmp_path, workers=0, run={"stop": {"score": 3}}).fit()
+
+
 def test_ranks_meet_and_hear_from_rank_zero(runtime, tmp_path):
     def loop():
         rank = train.get_context().get_world_rank()

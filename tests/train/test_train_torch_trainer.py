@@ -112,6 +112,13 @@ def test_training_equals_one_process_with_the_whole_batch(fit):
     (first0, second0), (first1, second1) = found["orders"]
     assert sorted(first0 + first1) == sorted(second0 + second1) == list(range(8))
     assert (first0, first1) != (second0, second1), "each epoch has an order of its own"
+    for rank, orders in enumerate(found["orders"]):
+        sampler = torch.utils.data.DistributedSampler(
+            range(8), num_replicas=2, rank=rank
+        )  # what programs of torchrun use
+        for epoch in range(2):
+            sampler.set_epoch(epoch)
+            assert orders[epoch] == list(sampler)
 
 
 def test_a_shorter_rank_is_told_from_a_slow_one(fit, monkeypatch):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mltoolkit.train._checkpoint import Checkpoint
+from mltoolkit.train._config import CheckpointConfig
 from mltoolkit.train._result import Result
 from mltoolkit.train._session import Session, current_session, set_session
 from mltoolkit.train.context import TrainContext
@@ -85,11 +87,14 @@ class LocalSession:
 class _Folder:
     """Keeps results and checkpoints of a run without a sweep around it."""
 
-    def __init__(self, name: str, folder: str) -> None:
+    def __init__(self, name: str, folder: str, config: CheckpointConfig) -> None:
         os.makedirs(folder, exist_ok=True)
         self.folder = folder
+        self._config = config
+        self._count = 0
         self.results: list[dict[str, Any]] = []
         self.checkpoints: list[tuple[Checkpoint, dict[str, Any]]] = []
+        self.checkpoint: Checkpoint | None = None
         self.context = TrainContext(
             experiment_name=name, trial_id=uuid.uuid4().hex[:8], trial_name=name, trial_dir=folder
         )
@@ -99,23 +104,49 @@ class _Folder:
         if checkpoint is not None:
             from mltoolkit.tune.execution._checkpoint_io import persist
 
-            folder = os.path.join(self.folder, f"checkpoint_{len(self.checkpoints):06d}")
+            folder = os.path.join(self.folder, f"checkpoint_{self._count:06d}")
+            self._count += 1
             persist(checkpoint, folder, shared=True)
             metrics["checkpoint_dir_name"] = os.path.basename(folder)
-            self.checkpoints.append((Checkpoint(folder), metrics))
+            self.checkpoint = Checkpoint(folder)
+            self.checkpoints.append((self.checkpoint, metrics))
+            self._remove_surplus()
         self.results.append(metrics)
 
+    def _remove_surplus(self) -> None:
+        from mltoolkit.tune.execution._checkpoint_manager import surplus_checkpoints
+
+        like_a_trial: Any = self
+        for surplus in surplus_checkpoints(like_a_trial, self._config):
+            shutil.rmtree(surplus.path, ignore_errors=True)
+            self.checkpoints = [pair for pair in self.checkpoints if pair[0] is not surplus]
+
     def get_checkpoint(self) -> Checkpoint | None:
-        return self.checkpoints[-1][0] if self.checkpoints else None
+        return self.checkpoint
 
 
 def fit_here(trainer: BaseTrainer) -> Result:
-    """Run a trainer without workers in this process; exceptions come as they are."""
+    """Run a trainer without workers in this process; exceptions come as they are, and nothing is begun again.
+
+    Raises
+    ------
+    NotImplementedError
+        If the run has stopping criteria or callbacks, which belong to runs with workers.
+    """
     from mltoolkit.train._records import make_frame
     from mltoolkit.tune.execution._build import results_folder
 
-    name = trainer.run_config.name or f"{type(trainer).__name__}_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
-    kept = _Folder(name, os.path.join(results_folder(trainer.run_config), name))
+    run_config = trainer.run_config
+    for option in ("stop", "callbacks", "worker_runtime_env"):
+        if getattr(run_config, option):
+            raise NotImplementedError(
+                f"`RunConfig.{option}` is not supported with `num_workers=0`, which runs the training function in this process, "
+                "for debuggers. Leave it out, or use `num_workers=1`."
+            )
+    name = run_config.name or f"{type(trainer).__name__}_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    kept = _Folder(
+        name, os.path.join(results_folder(run_config), name), run_config.checkpoint_config or CheckpointConfig()
+    )
     before = current_session()
     set_session(kept)
     try:
