@@ -30,6 +30,9 @@ class Library:
     prefix : str
         Of environment variables: ``"RXGB"``.
     logger : logging.Logger
+    preload : tuple of str
+        Modules that every actor imports and that do no harm elsewhere: executors begin with them. The library itself is not
+        among them, since actors load it in a reduced form.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Library:
     training_error: type[RuntimeError]
     prefix: str
     logger: logging.Logger
+    preload: tuple[str, ...] = ()
 
     def setting(self, name: str, default: float) -> float:
         """Return a number that the environment may change: ``RXGB_PLACEMENT_GROUP_TIMEOUT_S=10``."""

@@ -14,6 +14,7 @@ from mltoolkit._boosting.matrix import RayDMatrix
 from mltoolkit._boosting.params import RayParams
 from mltoolkit._boosting.resources import plan_resources
 from mltoolkit._boosting.runtime import light_start
+from mltoolkit.util.preloading import preload_modules
 
 __all__ = ["run_prediction"]
 
@@ -52,6 +53,7 @@ def run_prediction(
     RuntimeError
         The library's training error, if actors are lost more often than ``max_actor_restarts`` allows.
     """
+    preload_modules(*library.preload)
     with light_start(library.module):
         resources = plan_resources(params, wants_gpu=wants_gpu, logger=library.logger)
     restarts = 0

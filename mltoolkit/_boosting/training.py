@@ -17,6 +17,7 @@ from mltoolkit._boosting.params import RayParams
 from mltoolkit._boosting.progress import write_line
 from mltoolkit._boosting.resources import ActorResources, plan_resources
 from mltoolkit._boosting.runtime import light_start
+from mltoolkit.util.preloading import preload_modules
 
 __all__ = ["Training", "TrainingResult"]
 
@@ -128,6 +129,7 @@ class Training:
         """
         matrices = [self.dtrain, *(matrix for matrix, _ in self.evals)]
         full = b"sklearn" in _pickled(self.request, self.params.distributed_callbacks)
+        preload_modules(*self.library.preload)
         with light_start(self.library.module):
             request = mltoolkit.put(self.request)
             resources = self._plan()

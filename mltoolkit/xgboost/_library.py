@@ -41,4 +41,5 @@ XGBOOST = Library(
     training_error=RayXGBoostTrainingError,
     prefix="RXGB",
     logger=logging.getLogger("mltoolkit.xgboost"),
+    preload=("scipy.sparse", "mltoolkit.xgboost._rank"),
 )
