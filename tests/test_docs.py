@@ -40,6 +40,8 @@ def program_of(page):
 # Packages that the programs of a page are about; without them they cannot run.
 NEEDS = {
     "coming-from-optuna": ["optuna", "pandas"],
+    "coming-from-ray-lightning": ["lightning"],
+    "lightning": ["lightning"],
     "lightgbm": ["lightgbm", "sklearn"],
     "xgboost": ["sklearn", "xgboost"],
     "coming-from-ray-tune": ["pandas"],
