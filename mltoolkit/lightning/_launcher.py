@@ -91,6 +91,7 @@ class RayLauncher:
             strategy.note_interrupt()
             raise
         except WorkerGroupError as error:
+            strategy.note_failure()
             if driver is not None:
                 driver.end(error)
                 driver = None

@@ -114,6 +114,7 @@ class RayStrategy(PackageClass):
         self.env_vars = dict(env_vars or {})
         self.worker_resources = scaling.worker_resources
         self._interrupted: Any = None
+        self._has_failed = False
         self._known_modules: frozenset[str] = frozenset()
         self.new_modules: dict[str, Dumped] = {}
         self._launcher: Any
@@ -179,6 +180,11 @@ class RayStrategy(PackageClass):
     def note_interrupt(self) -> None:
         """A Ctrl-C has ended a run: Lightning is about to ignore further ones for good."""
         self._interrupted = signal.getsignal(signal.SIGINT)
+        self._has_failed = True
+
+    def note_failure(self) -> None:
+        """A run has failed: what callbacks save now, in ``on_exception``, is not its state."""
+        self._has_failed = True
 
     # What Lightning asks
 
@@ -219,6 +225,13 @@ class RayStrategy(PackageClass):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         """Write a checkpoint; in the driver, say so if it lacks what has stayed on the workers."""
+        if self._has_failed:
+            logger.warning(
+                "The checkpoint %s is not saved: the state of the run that has failed has ended with its workers. "
+                "ModelCheckpoint saves on the workers, while they run.",
+                filepath,
+            )
+            return
         is_whole = checkpoint.get("optimizer_states", True) or not checkpoint.get("global_step")
         if not is_whole and not self.cluster_environment.is_worker:
             logger.warning(
@@ -236,6 +249,7 @@ class RayStrategy(PackageClass):
         """Let go of what a run needed."""
         base: Any = super()
         base.teardown()
+        self._has_failed = False
         if self._interrupted is not None:
             # So that the next run, in a notebook or an interactive session, can be interrupted as well.
             signal.signal(signal.SIGINT, self._interrupted)

@@ -62,6 +62,22 @@ def test_optimizers_that_cannot_come_back_are_named_when_a_checkpoint_is_saved(
     assert "bare.ckpt has no states of optimizers: they could not be sent" in caplog.text
 
 
+def test_a_run_that_has_failed_leaves_no_checkpoint_of_a_model_without_training(
+    runtime, pl, parts, trainer_of, tmp_path, caplog
+):
+    from mltoolkit.lightning import RayStrategy
+
+    Net, _, _, loader = parts
+    callback = pl.callbacks.OnExceptionCheckpoint(tmp_path)
+    trainer = trainer_of(RayStrategy(num_workers=2), callbacks=[callback], enable_checkpointing=True)
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(Net(fail_on=1), loader())
+    assert not (tmp_path / "on_exception.ckpt").exists()
+    assert "on_exception.ckpt is not saved: the state of the run" in caplog.text
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    assert (tmp_path / "own.ckpt").exists()
+
+
 def test_modules_that_a_run_makes_come_back(runtime, pl, parts, trainer_of):
     import torch
 
