@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mltoolkit.train.backend import Backend, BackendConfig
     from mltoolkit.train.context import TrainContext
     from mltoolkit.train.data_parallel_trainer import BaseTrainer, DataParallelTrainer
+    from mltoolkit.train.user_callback import UserCallback
 
 __all__ = [
     "TRAIN_DATASET_KEY",
@@ -35,6 +36,7 @@ __all__ = [
     "SyncConfig",
     "TrainContext",
     "TrainingFailedError",
+    "UserCallback",
     "WorkerGroupError",
     "get_checkpoint",
     "get_context",
@@ -52,6 +54,7 @@ _HOME = {
     "DataConfig": "_internal.datasets",
     "DataParallelTrainer": "data_parallel_trainer",
     "TrainContext": "context",
+    "UserCallback": "user_callback",
 }
 _SUBMODULES = frozenset({"collective", "lightgbm", "lightning", "sklearn", "tensorflow", "torch", "xgboost"})
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
+import functools
 import inspect
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +47,9 @@ class BaseTrainer:
 
     #: What workers import, so that it is imported once for all of them.
     _preloaded: tuple[str, ...] = ()
+
+    #: Those whose methods the process of the trial calls.
+    _callbacks: Sequence[Any] = ()
 
     #: Whether the process of the trial only directs others.
     _directs = False
@@ -253,7 +257,10 @@ class BaseTrainer:
         preload_modules(*self._preloaded)
         trainer = copy.copy(self)
         # Callbacks and the like are the program's: they may hold what no other process can have.
-        trainer.run_config = RunConfig(worker_runtime_env=self.run_config.worker_runtime_env)
+        trainer.run_config = copy.copy(self.run_config)
+        for name in ("callbacks", "progress_reporter", "stop"):
+            setattr(trainer.run_config, name, None)
+        trainer._callbacks = [each for each in self.run_config.callbacks or () if hasattr(each, "after_report")]
 
         def run(config: dict[str, Any]) -> None:
             returned = trainer._with(config).training_loop()
@@ -406,7 +413,16 @@ class DataParallelTrainer(BaseTrainer):
             metadata=self.metadata,
             make_context=self.backend_config.train_func_context,
             checkpoint=self.resume_from_checkpoint,
+            callbacks=[functools.partial(_call, each, self) for each in self._callbacks],
         ).run()
+
+
+def _call(callback: Any, trainer: DataParallelTrainer, method: str, *args: Any) -> None:
+    """Tell a callback what has happened."""
+    from mltoolkit.train.user_callback import TrainRunContext
+
+    names = ("run_config", "train_loop_config", "scaling_config", "backend_config", "dataset_config")
+    getattr(callback, method)(TrainRunContext(**{name: getattr(trainer, name) for name in names}), *args)
 
 
 def _count_parameters(function: Callable[..., Any]) -> int:

@@ -162,6 +162,51 @@ def test_environment_of_workers(runtime, tmp_path):
         train.RunConfig(worker_runtime_env=3)
 
 
+def test_callbacks_hear_of_all_ranks(runtime, tmp_path):
+    class Log(train.UserCallback):
+        def after_report(self, run_context, metrics, checkpoint):
+            with open(tmp_path / "log", "a") as file:
+                file.write(
+                    f"{run_context.get_run_config().name} {[m['rank'] for m in metrics]} {checkpoint is not None}\n"
+                )
+
+        def after_exception(self, run_context, worker_exceptions):
+            with open(tmp_path / "log", "a") as file:
+                file.write(f"{run_context.train_loop_config} {worker_exceptions}\n")
+
+    def loop(config):
+        rank = train.get_context().get_world_rank()
+        train.report({"rank": rank})
+        train.report({"rank": rank}, train.Checkpoint(os.getcwd()) if rank == 1 else None)
+        if rank == 1:
+            raise ValueError("heard")
+        collective.barrier()
+
+    with pytest.raises(train.WorkerGroupError):
+        make(loop, tmp_path, train_loop_config={"a": 1}, run={"name": "loud", "callbacks": [Log()]}).fit()
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines == ["loud [0, 1] False", "loud [0, 1] True", "{'a': 1} {1: ValueError('heard')}"]
+
+
+def test_trial_that_starts_a_trainer_has_its_reports(runtime, tmp_path):
+    from mltoolkit.tune.integration.ray_train import TuneReportCallback
+
+    def trial(config):
+        run = {"callbacks": [TuneReportCallback()]}
+        return {"last": make(counting, tmp_path / "inner", train_loop_config=config, run=run).fit().return_value}
+
+    tuner = tune.Tuner(
+        trial, param_space={"until": 3}, run_config=tune.RunConfig(storage_path=tmp_path / "outer", verbose=0)
+    )
+    (result,) = tuner.fit()
+    assert result.error is None and result.metrics["last"] == 0
+    reported = result.metrics_dataframe[:3]
+    assert reported["step"].tolist() == [0, 1, 2] and reported["training_iteration"].tolist() == [1, 2, 3]
+    assert [Path(path).name for path in reported["checkpoint_path"]] == [f"checkpoint_00000{n}" for n in range(3)]
+    with pytest.raises(RuntimeError, match="in the function of a trial"):
+        TuneReportCallback()
+
+
 def test_what_only_the_program_can_have_stays_there(runtime, tmp_path):
     import threading
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from mltoolkit.train._internal.worker import Exchange, Report, RunSetup
 from mltoolkit.train._internal.worker_group import Worker, WorkerGroup
 from mltoolkit.train.backend import BackendConfig
 from mltoolkit.train.context import TrainContext
+from mltoolkit.train.error import WorkerGroupError
 
 __all__ = ["TrainingRun"]
 
@@ -39,6 +40,9 @@ class TrainingRun:
     shards : callable
         Given the number of workers, returns each worker's datasets.
     metadata : dict
+    callbacks : sequence of callable
+        Called with ``"after_report"``, the metrics of all ranks and the checkpoint, and with ``"after_exception"`` and the
+        failures by rank.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class TrainingRun:
         metadata: Mapping[str, Any],
         make_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
         checkpoint: Checkpoint | None = None,
+        callbacks: Sequence[Callable[..., None]] = (),
     ) -> None:
         self._session = session
         self._group = group
@@ -63,6 +68,7 @@ class TrainingRun:
         self._metadata = dict(metadata)
         self._make_context = make_context
         self._checkpoint = checkpoint
+        self._callbacks = callbacks
         self._marker: Any = None
         self._reports = 0
 
@@ -95,6 +101,10 @@ class TrainingRun:
             returned = self._follow(call)
             backend.on_shutdown(self._group, self._backend_config)
             return returned
+        except WorkerGroupError as error:
+            for call_back in self._callbacks:
+                call_back("after_exception", error.worker_failures)
+            raise
         finally:
             self._group.shutdown()
             if self._marker is not None:
@@ -239,9 +249,9 @@ class TrainingRun:
             folder = _merged(staged, self._session.new_folder)
             self._session.make_checkpoint(Checkpoint(folder))
         self._session.report(reports[lowest].metrics, None)
-        if not staged:
-            return None
-        kept = self._session.get_checkpoint()
+        kept = self._session.get_checkpoint() if staged else None
+        for call_back in self._callbacks:
+            call_back("after_report", [reports[rank].metrics for rank in sorted(reports)], kept)
         return None if kept is None else str(kept.path)
 
 
