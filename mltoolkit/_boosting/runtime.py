@@ -35,6 +35,8 @@ def light_start(module: str | None = None) -> Iterator[None]:
         if module is not None:
             importlib.import_module(module)
         mltoolkit.init()
+    # Most of the time that the libraries themselves take to import, in each actor; where the driver was forked it is there.
+    mltoolkit.util.preload_modules("scipy.sparse")
     with _narrow_preload():
         if not mltoolkit.is_initialized():
             mltoolkit.init(ignore_reinit_error=True)  # another thread may have been faster
