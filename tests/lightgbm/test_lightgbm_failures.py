@@ -47,11 +47,16 @@ def fit(data, callbacks=(), rounds=25, **ray_params):
     return model, results["t"]["l2"], more
 
 
-@pytest.mark.parametrize("rank", [0, 2])
-def test_training_starts_again_from_the_last_checkpoint(runtime, data, tmp_path, caplog, rank):
+def test_training_starts_again_from_the_last_checkpoint(runtime, data, tmp_path, caplog):
     undisturbed, expected, _ = fit(data, num_actors=3)
+    for rank in (0, 2):
+        check_restart(data, tmp_path / f"gate{rank}", caplog, rank, undisturbed, expected)
+
+
+def check_restart(data, gate, caplog, rank, undisturbed, expected):
+    caplog.clear()
     with caplog.at_level(logging.WARNING, "mltoolkit.lightgbm"):
-        model, losses, more = fit(data, [KillOnce(tmp_path / "gate", rank)], num_actors=3, max_actor_restarts=1)
+        model, losses, more = fit(data, [KillOnce(gate, rank)], num_actors=3, max_actor_restarts=1)
     assert f"Lost rank {rank}" in caplog.text
     assert "from round 10" in caplog.text
     assert model.current_iteration() == 25

@@ -15,7 +15,16 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from mltoolkit.lightgbm import RayDMatrix, RayParams, RayShardingMode, get_actor_rank, predict, put_queue, train
+from mltoolkit.lightgbm import (
+    RayDMatrix,
+    RayLGBMRegressor,
+    RayParams,
+    RayShardingMode,
+    get_actor_rank,
+    predict,
+    put_queue,
+    train,
+)
 
 TWO, THREE = RayParams(num_actors=2, cpus_per_actor=1), RayParams(num_actors=3, cpus_per_actor=1)
 QUIET = {"verbose_eval": False}
@@ -236,6 +245,22 @@ def test_objectives_and_metrics_of_the_user(runtime, data):
     assert sorted(results["t"]) == ["bias", "l1", "l2", "worst"]
     assert results["t"]["bias"][-1] == pytest.approx(np.mean(model.predict(X) - y), abs=1e-6)
     assert results["t"]["l2"][-1] == pytest.approx(np.mean((model.predict(X) - y) ** 2))
+
+
+def test_objective_and_metric_in_the_form_of_scikit_learn(runtime, data):
+    X = data[0]
+    y = X[:, 0]
+
+    def objective(y_true, y_pred, weight):
+        return (y_pred - y_true) * weight, weight
+
+    def metric(y_true, y_pred):
+        return "worst", float(abs(y_true - y_pred).max()), False
+
+    model = RayLGBMRegressor(n_estimators=5, objective=objective)
+    model.fit(X, y, sample_weight=np.full(600, 2.0), eval_set=(X, y), eval_metric=metric, ray_params=TWO)
+    assert sorted(model.evals_result_["valid_0"]) == ["l2", "worst"]
+    assert model.evals_result_["valid_0"]["l2"][-1] == pytest.approx(np.mean((model.predict(X) - y) ** 2))
 
 
 def test_weights_and_scores_to_begin_with(runtime, data):
