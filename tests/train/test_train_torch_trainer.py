@@ -15,16 +15,16 @@ def warm():
     """A session whose fork server has torch loaded, for all tests of this module."""
     import mltoolkit as ray
 
-    before = os.environ.get("MLTOOLKIT_PRELOAD")
     ray.shutdown()
     import torch
     import torch._dynamo  # noqa: F401
 
-    os.environ["MLTOOLKIT_PRELOAD"] = "numpy,torch"
-    ray.init(num_cpus=4)
-    yield
-    ray.shutdown()
-    os.environ["MLTOOLKIT_PRELOAD"] = before or "numpy"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLTOOLKIT_PRELOAD", "numpy,torch")
+        patch.setenv("MLTOOLKIT_ZYGOTE", "fork")  # of this process, which has loaded it just now
+        ray.init(num_cpus=4)
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture
@@ -172,6 +172,26 @@ def test_checkpoints_of_models(tmp_path):
         TorchCheckpoint(folder).get_model()
     with pytest.raises(ValueError, match="holds no model.pt"):
         TorchCheckpoint(tmp_path).get_model()
+
+
+def test_a_port_that_is_taken_is_not_waited_for(fit, monkeypatch):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", port)
+
+        def loop():
+            import torch
+            import torch.distributed as dist
+
+            one = torch.ones(1)
+            dist.all_reduce(one)
+            return one.item(), os.environ["MASTER_PORT"]
+
+        total, own = fit(loop).return_value
+    assert total == 2 and own != port
 
 
 def test_sharded_models_run_on_cpus(fit):
