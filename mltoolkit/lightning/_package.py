@@ -80,12 +80,12 @@ _implementations: dict[tuple[type, str], type] = {}
 
 def implementation(cls: type[PackageClass], package: str) -> type:
     """The class that is both `cls` and the package's own class that it extends."""
+    path, name = cls._base_in_package
+    base = getattr(importlib.import_module(path.format(package=package, fabric=PACKAGES[package])), name)
     made = _implementations.get((cls, package))
-    if made is None:
-        path, name = cls._base_in_package
-        module = importlib.import_module(path.format(package=package, fabric=PACKAGES[package]))
+    if made is None or base not in made.__mro__:  # a forked process may have had to import the package anew
         namespace = {"__doc__": cls.__doc__, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
-        made = type(cls.__name__, (cls, getattr(module, name)), {**namespace, "_package": package})
+        made = type(cls.__name__, (cls, base), {**namespace, "_package": package})
         _implementations[cls, package] = made
     return made
 
