@@ -250,10 +250,11 @@ class Rounds:
             votes = [np.frombuffer(part, np.int64) for part in self.mesh.allgather(np.array([asked, best]).tobytes())]
             asked = any(vote[0] for vote in votes)
             best = max(int(vote[1]) for vote in votes)
-        if end is not None:
-            raise end
         if best >= 0:
-            raise lightgbm.callback.EarlyStopException(best, env.evaluation_result_list)
+            for callback in self.callbacks:
+                if hasattr(callback, "after_early_stopping"):
+                    callback.after_early_stopping(env, best + 1)
+            raise end or lightgbm.callback.EarlyStopException(best, env.evaluation_result_list)
         if asked and left:
             self._asked_checkpoint = self._checkpoint(env.model)
             raise _Asked

@@ -67,7 +67,26 @@ def test_actors_of_a_trial_report_to_it(runtime, data, tmp_path):
     best = results.get_best_result()
     assert best.metrics["training_iteration"] == 3
     with best.checkpoint.as_directory() as folder:
-        assert load_model(f"{folder}/m.txt").current_iteration() == 3
+        model = load_model(f"{folder}/m.txt")
+    assert model.current_iteration() == 3
+    assert (model.params["num_machines"], model.params["tree_learner"]) == (1, "serial")
+
+
+def test_a_training_that_stops_early_leaves_the_best_rounds(runtime, data, tmp_path):
+    def trial(config):
+        X, y = data
+        train(
+            {"objective": "binary", "learning_rate": 0.9, **config}, RayDMatrix(X[:100], y[:100]), num_boost_round=100,
+            evals=[(RayDMatrix(X[100:], y[100:]), "t")], early_stopping_rounds=3,
+            callbacks=[TuneReportCheckpointCallback({"loss": "t-binary_logloss"})], ray_params=RayParams(num_actors=2),
+            verbose_eval=False,
+        )  # fmt: skip
+
+    for result in fit(trial, tmp_path):
+        losses = result.metrics_dataframe["loss"].tolist()
+        assert len(losses) < 100
+        assert losses[-1] == losses[-2]
+        assert TuneReportCheckpointCallback.get_model(result.checkpoint).current_iteration() == np.argmin(losses) + 1
 
 
 def test_without_a_callback_everything_is_reported(runtime, data, tmp_path):

@@ -229,20 +229,17 @@ class BoostingTrainer(DataParallelTrainer):
                 report({"rounds": done}, checkpoint=Checkpoint.from_directory(folder))
             return
         matrices = {name: self._matrix(name, dataset) for name, dataset in self.datasets.items()}
-        results: dict[str, dict[str, Any]] = {}
-        model = self._train_function()(
+        self._train_function()(
             self.params,
             matrices[_TRAIN],
             num_boost_round=self.num_boost_round - done,
             evals=[(matrix, name) for name, matrix in matrices.items()],
             callbacks=callbacks,
-            evals_result=results,
             ray_params=self._ray_params(),
             **{self._init_model: start},
             **arguments,
             **self._more_arguments(),
         )
-        self._trained(model, reporter, self.num_boost_round - done, results)
 
     def _ray_params(self) -> dict[str, Any]:
         resources = dict(self.scaling_config.worker_resources)
@@ -294,9 +291,6 @@ class BoostingTrainer(DataParallelTrainer):
     def _more_arguments(self) -> dict[str, Any]:
         """For the train function."""
         return {}
-
-    def _trained(self, model: Any, reporter: Any, rounds: int, results: Mapping[str, Mapping[str, Any]]) -> None:
-        """Training is done, after at most so many rounds: report what the callback could not."""
 
     @classmethod
     def get_model(cls, checkpoint: Checkpoint) -> Any:

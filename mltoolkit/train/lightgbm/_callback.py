@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Sequence
 from typing import Any
 
 from mltoolkit.train._checkpoint import Checkpoint
 from mltoolkit.train._internal.boosting import check_model_file
-from mltoolkit.train._session import report
 from mltoolkit.train.lightgbm.config import current_network
 from mltoolkit.tune.integration.lightgbm import TuneReportCheckpointCallback
 
@@ -38,8 +35,8 @@ class RayTrainReportCallback(TuneReportCheckpointCallback):
 
     Notes
     -----
-    A round that turns out to be the last because of early stopping has been reported by then, so it brings no checkpoint:
-    set `frequency` where a training function stops early.
+    In a training function, a round that turns out to be the last because of early stopping has been reported by then, so it
+    brings no checkpoint: set `frequency` there.
     """
 
     #: Before all others, which should see what all workers have found.
@@ -72,21 +69,6 @@ class RayTrainReportCallback(TuneReportCheckpointCallback):
     def filename(self) -> str:
         """Name of the model's file in the checkpoint."""
         return self._filename
-
-    @property
-    def checkpoint_at_end(self) -> bool:
-        """Whether the last round brings a checkpoint."""
-        return self._checkpoint_at_end
-
-    def is_due(self, rounds: int) -> bool:
-        """Whether a checkpoint comes after so many rounds."""
-        return bool(self._frequency) and rounds % self._frequency == 0
-
-    def report_model(self, results: Sequence[Any], model: Any) -> None:
-        """Report the evaluations of the last round once more, with the model up to its best round."""
-        with tempfile.TemporaryDirectory() as folder:
-            model.save_model(os.path.join(folder, self._filename))
-            report(self._report_dict(results), checkpoint=Checkpoint.from_directory(folder))
 
     def save(self, model: Any, folder: str) -> None:
         """Write a model as the file that checkpoints have."""

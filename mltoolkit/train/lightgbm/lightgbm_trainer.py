@@ -146,11 +146,3 @@ class LightGBMTrainer(BoostingTrainer):
         import lightgbm
 
         return {"model_factory": lightgbm.Booster}
-
-    def _trained(self, model: Any, reporter: Any, rounds: int, results: Mapping[str, Mapping[str, Any]]) -> None:
-        """Report the model of a training that has stopped early: the round was over before anybody knew that it was the last."""
-        done = max((len(values) for log in results.values() for values in log.values()), default=rounds)
-        if done < rounds and reporter.checkpoint_at_end and not reporter.is_due(done):
-            reporter.report_model(
-                [(data, name, log[name][-1], False) for data, log in results.items() for name in log], model
-            )

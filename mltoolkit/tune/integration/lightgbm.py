@@ -38,8 +38,9 @@ class TuneReportCheckpointCallback:
 
     Notes
     -----
-    A round that turns out to be the last because of early stopping has been reported by then, so it brings no checkpoint:
-    set `frequency` where training stops early.
+    With ``mltoolkit.lightgbm``, a training that stops early ends in one more report, of the last round's evaluations and the
+    model up to its best round. LightGBM by itself tells no callback that training is over: a round that turns out to be the
+    last has been reported by then and brings no checkpoint, so set `frequency` there.
     """
 
     CHECKPOINT_NAME = "model.txt"
@@ -82,12 +83,21 @@ class TuneReportCheckpointCallback:
 
     def __call__(self, env: Any) -> None:
         """Report a round."""
-        last = env.iteration == env.end_iteration - 1 and self._checkpoint_at_end
-        due = bool(self._frequency) and (env.iteration + 1) % self._frequency == 0
         metrics = self._report_dict(env.evaluation_result_list or ())
-        if not self.is_rank_0:
-            return
-        text = env.model.model_to_string(num_iteration=-1) if last or due else None
+        if self.is_rank_0:
+            self._send(metrics, _text_of(env.model, -1) if self._is_due(env) else None)
+
+    def after_early_stopping(self, env: Any, best_rounds: int) -> None:
+        """Report the model up to its best round: the one that was the last had been reported before anybody knew it was."""
+        if self.is_rank_0 and self._checkpoint_at_end and not self._is_due(env):
+            self._send(self._report_dict(env.evaluation_result_list or ()), _text_of(env.model, best_rounds))
+
+    def _is_due(self, env: Any) -> bool:
+        """Whether a round brings a checkpoint."""
+        last = env.iteration == env.end_iteration - 1 and self._checkpoint_at_end
+        return last or (bool(self._frequency) and (env.iteration + 1) % self._frequency == 0)
+
+    def _send(self, metrics: dict[str, Any], text: str | None) -> None:
         session = actor_session()
         send = functools.partial(_report, metrics, text, self._filename)
         if session is None:
@@ -130,6 +140,16 @@ class TuneReportCallback(TuneReportCheckpointCallback):
         results_postprocessing_fn: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(metrics, checkpoint_at_end=False, results_postprocessing_fn=results_postprocessing_fn)
+
+
+def _text_of(model: Any, rounds: int) -> str:
+    """A model as its file holds it, without what says on how many machines it was trained."""
+    text = str(model.model_to_string(num_iteration=rounds))
+    if "\n[num_machines: 1]\n" in text:
+        return text
+    from mltoolkit.lightgbm._rounds import clean_model
+
+    return clean_model(text)
 
 
 def _report(metrics: dict[str, Any], text: str | None, filename: str) -> None:
