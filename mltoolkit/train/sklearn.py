@@ -137,6 +137,10 @@ class SklearnTrainer(BaseTrainer):
             trainer_resources=scaling.trainer_resources or scaling.worker_resources,
             placement_strategy=scaling.placement_strategy,
         )
+        # Loaded once for all trials, where it would take each of them a second.
+        home = type(estimator).__module__
+        own = (home,) if home.startswith("sklearn.") else ()
+        self._preloaded = ("mltoolkit.tune.execution._trial_actor", "sklearn.model_selection", "sklearn.metrics", *own)
         self.estimator = estimator
         self.label_column = label_column
         self.params = dict(params or {})
@@ -160,8 +164,10 @@ class SklearnTrainer(BaseTrainer):
         accepts_jobs = [name for name in estimator.get_params() if name == "n_jobs" or name.endswith("__n_jobs")]
         folds_in_parallel = not accepts_jobs if self.parallelize_cv is None else self.parallelize_cv
         jobs = 1 if folds_in_parallel and self.cv is not None else cpus
-        if self.set_estimator_cpus and accepts_jobs:
-            estimator.set_params(**dict.fromkeys(accepts_jobs, jobs))
+        if self.set_estimator_cpus:
+            # None is one already, and said so only where it must be: estimators are about to lose the parameter.
+            given = estimator.get_params()
+            estimator.set_params(**{name: jobs for name in accepts_jobs if jobs > 1 or given[name] not in (None, 1)})
         tables = {name: self._columns(_made(data), name) for name, data in self.datasets.items()}
         metrics: dict[str, Any] = {}
         if self.cv is not None:

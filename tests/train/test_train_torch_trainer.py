@@ -174,6 +174,15 @@ def test_checkpoints_of_models(tmp_path):
         TorchCheckpoint(tmp_path).get_model()
 
 
+def test_workers_of_a_sweep_have_torch_loaded_for_them(monkeypatch):
+    from mltoolkit import util
+
+    loaded = []
+    monkeypatch.setattr(util, "preload_modules", lambda *names: loaded.extend(names))
+    TorchTrainer(print).as_trainable()
+    assert {"torch", "torch._dynamo"} <= set(loaded)
+
+
 def test_a_port_that_is_taken_is_not_waited_for(fit, monkeypatch):
     import socket
 
