@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import logging
 import signal
 import sys
@@ -24,6 +26,12 @@ __all__ = ["RayPlugin", "RayStrategy"]
 logger = logging.getLogger(__name__)
 
 _DEFAULT_TIMEOUT_S = 1800.0
+
+_MADE_HERE = frozenset(
+    {"accelerator", "module", "device_ids", "output_device", "process_group", "device_mesh"}
+    | {"parallel_devices", "cluster_environment", "start_method"}
+)
+"""Arguments of Lightning's strategy and of DistributedDataParallel that are not the program's to give."""
 
 
 class RayStrategy(PackageClass):
@@ -99,6 +107,7 @@ class RayStrategy(PackageClass):
                     f"{type(self).__name__} has no argument `{name}`: workers are started wherever there is room for them. "
                     "Set `num_workers`."
                 )
+        _refuse_unknown(type(self), ddp_kwargs)
         # Checked as a trainer's are, and by the same names.
         scaling = ScalingConfig(
             num_workers=num_workers,
@@ -272,6 +281,28 @@ class RayStrategy(PackageClass):
         # Optimizers of an earlier run are of no use to the workers, which make their own.
         gone: dict[str, list[Any]] = {"_optimizers": [], "_lightning_optimizers": [], "lr_scheduler_configs": []}
         return {**super().__getstate__(), **gone, "_launcher": None, "_interrupted": None}
+
+
+def _refuse_unknown(cls: type, given: Mapping[str, Any]) -> None:
+    """Refuse keywords that neither Lightning's strategy nor torch's DistributedDataParallel takes."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    lightning_class = next(each for each in cls.__mro__ if each.__name__ == "DDPStrategy")
+    own = _keywords(RayStrategy)
+    known = {*own, *_keywords(lightning_class), *_keywords(DistributedDataParallel)} - _MADE_HERE
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(known), 1)
+            hint = f" Did you mean `{near[0]}`?" if near else ""
+            raise TypeError(
+                f"{cls.__name__} has no argument `{name}`.{hint} It takes {', '.join(own)}, and what torch's "
+                "DistributedDataParallel does."
+            )
+
+
+def _keywords(cls: type) -> list[str]:
+    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    return [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)][1:]
 
 
 class RayPlugin(RayStrategy):

@@ -281,6 +281,9 @@ def test_lightning_in_a_training_function(runtime, pl, parts, tmp_path):
         ({"num_cpus_per_worker": -1}, ValueError, "`num_cpus_per_worker` must be a number >= 0"),
         ({"init_hook": 3}, TypeError, "`init_hook` must be a function"),
         ({"num_nodes": 2}, TypeError, "has no argument `num_nodes`"),
+        ({"num_worker": 2}, TypeError, "RayStrategy has no argument `num_worker`. Did you mean `num_workers`?"),
+        ({"find_unused": True}, TypeError, "`find_unused`. Did you mean `find_unused_parameters`?"),
+        ({"accelerator": "cpu"}, TypeError, "RayStrategy has no argument `accelerator`."),
         ({"resources_per_worker": {"cpu": 1}}, ValueError, "upper case"),
     ],
 )
