@@ -244,7 +244,7 @@ def _check_matrix(matrix: Any, name: str, *, needs_label: bool) -> None:
 
 
 def _check_evals(evals: Any) -> list[tuple[RayDMatrix, str]]:
-    named = []
+    named: list[tuple[RayDMatrix, str]] = []
     for item in evals or ():
         if not isinstance(item, (tuple, list)) or len(item) != 2 or not isinstance(item[1], str):
             raise ValueError(f"`evals` must be a list of pairs such as [(dtest, 'test')], got the entry {item!r}.")
