@@ -392,13 +392,30 @@ class _ReducedMetric:
         if key not in self._names:
             index = collective.get_rank()
             first = collective.allreduce(np.array([index if rows else self.world_size], np.int32), collective.Op.MIN)
-            self._names[key] = collective.broadcast([name for name, _ in pairs] if rows else None, int(first[0]))
+            self._names[key] = _names_of(int(first[0]), [name for name, _ in pairs])
         names = self._names[key]
         values = [value for _, value in pairs] if rows else [0.0] * len(names)
         sums = collective.allreduce(
             np.array([*(value * rows for value in values), rows], np.float64), collective.Op.SUM
         )
         return [(name, float(value / sums[-1])) for name, value in zip(names, sums[:-1], strict=True)]
+
+
+def _names_of(rank: int, own: list[str]) -> list[str]:
+    """The names that one rank knows, for all.
+
+    Not by XGBoost's ``broadcast``, which pickles: ranks are not made to run what arrives over a connection.
+    """
+    import json
+
+    from xgboost import collective
+
+    data = json.dumps(own).encode() if collective.get_rank() == rank else b""
+    size = collective.allreduce(np.array([len(data)], np.int64), collective.Op.MAX)
+    letters: np.ndarray = np.zeros(int(size[0]), np.uint8)
+    letters[: len(data)] = np.frombuffer(data, np.uint8)
+    names: list[str] = json.loads(collective.allreduce(letters, collective.Op.MAX).tobytes())
+    return names
 
 
 def _as_pairs(returned: Any) -> list[tuple[str, float]]:
