@@ -25,7 +25,6 @@ import re
 import signal
 import socket
 import sys
-import sysconfig
 import threading
 import time
 import types
@@ -117,18 +116,23 @@ def fork_driver() -> ForkedServer | None:
             stream.flush()  # what is buffered would be written twice
     ctypes.CDLL(None).fflush(None)
     ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if pid == 0:
-        status = 70
-        try:
-            _serve(theirs)
-            status = 0
-        finally:
-            os._exit(status)
-    theirs.close()
-    server = ForkedServer(pid, ours)
-    # OpenBLAS has ended its threads right before the fork: what is left now was there while it was made.
-    if not _is_single_threaded():
+    restore = process_setup.narrow_libraries()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            status = 70
+            try:
+                _serve(theirs)
+                status = 0
+            finally:
+                os._exit(status)
+        theirs.close()
+        server = ForkedServer(pid, ours)
+        # OpenBLAS has ended its threads right before the fork: what is left now was there while it was made.
+        is_safe = _is_single_threaded()
+    finally:
+        restore()
+    if not is_safe:
         server.abandon()
         return None
     return server
@@ -252,8 +256,6 @@ def _let_go(control_fd: int) -> None:
     root.handlers.clear()
     root.setLevel(logging.WARNING)
     _forget_program()
-    # Native libraries are as wide as in the driver. Narrowing them here would start their threads.
-    process_setup.libraries_are_narrow = False
 
 
 def _forget_multiprocessing() -> None:
@@ -289,8 +291,7 @@ def _close_files(control_fd: int) -> None:
 
 def _forget_program() -> None:
     """Leave modules that are installed or of the standard library; executors import the program's own afresh."""
-    paths = {sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
-    kept = tuple({path + os.sep for path in paths} | {os.path.realpath(path) + os.sep for path in paths})
+    kept = modules.INSTALLED_DIRECTORIES
     for name, module in list(sys.modules.items()):
         root = name.partition(".")[0]
         if root == "mltoolkit" or name in sys.builtin_module_names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import site
 import sys
 import sysconfig
 import time
@@ -20,13 +21,23 @@ _NEVER_PRELOAD = frozenset(
     }
 )  # fmt: skip
 
-_SITE_DIRECTORIES = tuple({os.path.realpath(sysconfig.get_path(key)) + os.sep for key in ("purelib", "platlib")})
-_STDLIB_DIRECTORIES = tuple({os.path.realpath(sysconfig.get_path(key)) + os.sep for key in ("stdlib", "platstdlib")})
+
+def _directories(paths: Iterable[str | None]) -> tuple[str, ...]:
+    """Folders as they are named, and as they are."""
+    known = [path for path in paths if path]
+    return tuple({path + os.sep for path in known} | {os.path.realpath(path) + os.sep for path in known})
 
 
-def _file_of(module: ModuleType) -> str | None:
-    file = getattr(module, "__file__", None)
-    return os.path.realpath(file) if isinstance(file, str) else None
+# What `pip install --user` has put into the home folder is installed too, where the interpreter looks there.
+_SITE_DIRECTORIES = _directories(
+    [
+        *(sysconfig.get_path(key) for key in ("purelib", "platlib")),
+        site.getusersitepackages() if site.ENABLE_USER_SITE else None,
+    ]
+)
+_STDLIB_DIRECTORIES = _directories(sysconfig.get_path(key) for key in ("stdlib", "platstdlib"))
+INSTALLED_DIRECTORIES = (*_SITE_DIRECTORIES, *_STDLIB_DIRECTORIES)
+"""Where modules lie that no program edits."""
 
 
 _hinted: dict[str, None] = {}
@@ -111,6 +122,6 @@ class CodeWatch:
             file = getattr(module, "__file__", None)
             if not isinstance(file, str) or not file.endswith(".py"):
                 continue
-            if file.startswith(_SITE_DIRECTORIES) or file.startswith(_STDLIB_DIRECTORIES):
+            if file.startswith(INSTALLED_DIRECTORIES):
                 continue
             self._watched[name] = file

@@ -14,8 +14,7 @@ from typing import Any
 from mltoolkit.core.submission import Submission
 from mltoolkit.core.zygote import THREAD_VARIABLES
 
-libraries_are_narrow = True
-"""Whether native libraries that are loaded already use one thread: they do where a fresh interpreter has loaded them."""
+_WITH_THREADS = ("numpy", "scipy", "sklearn", "torch", "xgboost", "lightgbm")
 
 
 def prepare(boot: dict[str, Any]) -> None:
@@ -79,6 +78,18 @@ class _SeedOnImport:
         return spec
 
 
+def narrow_libraries() -> Callable[[], object]:
+    """Let the native libraries of this process use one thread; return what undoes it.
+
+    For the moment of a fork: in the child, where their threads are gone, it would start new ones.
+    """
+    if not any(name in sys.modules for name in _WITH_THREADS):
+        return lambda: None
+    import threadpoolctl
+
+    return threadpoolctl.threadpool_limits(1).restore_original_limits
+
+
 def set_threads(count: int, user_variables: dict[str, str]) -> None:
     """Let native libraries use `count` threads, those already loaded included, unless the user set the variables."""
     if any(name in user_variables for name in THREAD_VARIABLES):
@@ -91,9 +102,8 @@ def set_threads(count: int, user_variables: dict[str, str]) -> None:
         for name in THREAD_VARIABLES:
             os.environ[name] = str(count)
     os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(count))  # what joblib's cpu_count() says in here
-    if (count != 1 or not libraries_are_narrow) and any(
-        name in sys.modules for name in ("numpy", "scipy", "sklearn", "torch", "xgboost", "lightgbm")
-    ):
+    if count != 1 and any(name in sys.modules for name in _WITH_THREADS):
+        # What is loaded uses one thread: the fork server was told to when it loaded it, or when it was forked.
         import threadpoolctl
 
         threadpoolctl.threadpool_limits(count)

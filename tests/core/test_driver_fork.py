@@ -80,6 +80,8 @@ assert found == {
     "made": ["numpy.made_by_extension"],
     "handlers": ["StreamHandler"],
 }, found
+import threadpoolctl
+assert {each["num_threads"] for each in threadpoolctl.threadpool_info()} == {2}  # as before, in the driver
 again = ray.get([look.remote() for _ in range(4)], timeout=60)
 assert all(each["fork"] for each in again)
 ray.shutdown()
