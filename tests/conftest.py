@@ -80,9 +80,22 @@ def nothing_is_left_behind() -> Iterator[None]:
         raise AssertionError(f"left behind: {families} {helpers.leftovers(*_FOLDERS.values())}") from error
 
 
+@pytest.fixture(autouse=True)
+def hints_end_with_the_test() -> Iterator[None]:
+    """What a test has executors begin with, torch and Lightning for instance, costs sessions of later tests seconds."""
+    from mltoolkit.core import modules
+
+    before = dict(modules._hinted)
+    yield
+    modules._hinted.clear()
+    modules._hinted.update(before)
+
+
 @pytest.fixture
 def runtime() -> Any:
     """The runtime that many tests share, with four CPUs; started again if a test in between needed its own."""
+    if ray.is_initialized() and ray.cluster_resources().get("CPU") != SHARED_CPUS:
+        ray.shutdown()  # what a test has started by itself, by `Parallel` or `Pool` for instance
     if not ray.is_initialized():
         ray.init(num_cpus=SHARED_CPUS)
     return ray

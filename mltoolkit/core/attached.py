@@ -13,7 +13,7 @@ from typing import Any
 from distributed import Client
 from distributed.comm import CommClosedError, connect
 
-from mltoolkit.core import host
+from mltoolkit.core import host, modules
 from mltoolkit.core.dask_node import (
     NodePlugin,
     describe_versions,
@@ -143,7 +143,12 @@ class AttachedSession:
 
     def _boot_for(self, node_id: str) -> dict[str, Any]:
         node = self.head.nodes[node_id]
-        return {**self._boot, "gpu_total": node.resources.get("GPU", 0), "remote": node.host != self.head.store.host}
+        return {
+            **self._boot,
+            "gpu_total": node.resources.get("GPU", 0),
+            "remote": node.host != self.head.store.host,
+            "preload": modules.hinted(),
+        }
 
     # ---- membership --------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.worker_state_machine import SecedeEvent
 
 import mltoolkit
-from mltoolkit.core import host, serialization
+from mltoolkit.core import host, modules, serialization
 from mltoolkit.core.deaths import Death
 from mltoolkit.core.event_link import CHUNK_BYTES, EventLink
 from mltoolkit.core.ids import new_id
@@ -296,6 +296,7 @@ class NodeServer:
         if waiting is None or self.node is None or self.reactor is None:
             return
         boot, frames = waiting
+        modules.hint(boot.pop("preload", ()))  # the fork server is this node's: the driver's own hints do not reach it
         executor = self.node.start_executor(key, boot)
         for frame in frames:
             executor.sender.post(frame)

@@ -48,6 +48,11 @@ def hint(names: Iterable[str]) -> None:
     _hinted.update(dict.fromkeys(names))
 
 
+def hinted() -> tuple[str, ...]:
+    """What :func:`hint` was told of."""
+    return tuple(_hinted)
+
+
 def count() -> int:
     """A number that changes when there may be something new to preload."""
     return len(sys.modules) + len(_hinted)

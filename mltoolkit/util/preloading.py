@@ -11,8 +11,9 @@ def preload_modules(*names: str) -> None:
     """Have the executors that start from now on begin with modules imported.
 
     On the driver's host executors are forks of a process that imports what the driver has imported. A program whose tasks
-    import something heavy that the driver itself does not need, such as torch with its two seconds, may say so: it is imported
-    once, for all. A module that cannot be imported, or that starts threads on import, is left to the executors.
+    import something heavy that the driver itself does not need, such as torch with its two seconds, may say so: it is
+    imported once, for all; on a cluster, once on each node. A module that cannot be imported, or that starts threads on
+    import, is left to the executors.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 
 import numpy as np
@@ -218,6 +219,18 @@ def test_values_of_dask_stay_on_the_node_that_holds_them(cluster, owner, monkeyp
         assert ray.get(refs[0]).sum() == 1 << 18
         with pytest.raises(ZeroDivisionError):
             ray.get(from_dask(failing), timeout=60)
+
+
+def test_executors_of_nodes_begin_with_what_was_asked_for(cluster):
+    from mltoolkit.util import preload_modules
+
+    @ray.remote
+    def look():
+        return "xmlrpc.client" in sys.modules
+
+    preload_modules("xmlrpc.client", "no_such_module_anywhere")
+    ray.init(address=cluster.address)
+    assert ray.get([look.options(scheduling_strategy="SPREAD").remote() for _ in range(4)], timeout=60) == [True] * 4
 
 
 def test_nothing_stays_on_the_nodes_after_shutdown(cluster):
