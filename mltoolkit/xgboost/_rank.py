@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import os
 import pickle
 import sys
 import threading
@@ -19,13 +18,11 @@ from mltoolkit._boosting.actor import Checkpoint, Data, RankLibrary, TrainTask
 from mltoolkit._boosting.block import is_sparse, n_columns
 from mltoolkit._boosting.errors import LostPeersError
 from mltoolkit._boosting.runtime import import_without_sklearn
+from mltoolkit.xgboost._collective import is_about_peers, joined
 
 __all__ = ["XGBoostRank"]
 
 _BY_COLUMNS_ROWS = 20_000  # below, looking at each column by itself takes as long
-_COLLECTIVE_TIMEOUT_S = (
-    1800  # a lost rank closes its sockets and is noticed at once; this is for networks that swallow packets
-)
 
 
 class XGBoostRank(RankLibrary):
@@ -68,33 +65,11 @@ class XGBoostRank(RankLibrary):
 
     @contextlib.contextmanager
     def _meeting(self, task: TrainTask) -> Iterator[None]:
-        from xgboost import collective
-
         if task.world_size == 1:
             yield
             return
-        # Ranks are sorted by name, so that the same data is in the same place every time.
-        context = collective.CommunicatorContext(
-            **task.meeting[0],
-            dmlc_communicator="rabit",
-            dmlc_task_id=f"{task.index:06d}",
-            dmlc_timeout=_COLLECTIVE_TIMEOUT_S,
-            dmlc_retry=1,  # the tracker listens before anybody is told of it: who does not reach it now never will
-        )
-        with _quiet_stderr():  # each rank would greet the user
-            context.__enter__()
-        failed = True
-        try:
+        with joined(task.meeting[0], task.index):  # the tracker stays, since the others say goodbye to it as well
             yield
-            failed = False
-        finally:
-            # The tracker stays, since the others say goodbye to it as well.
-            try:
-                with _quiet_stderr() if failed else contextlib.nullcontext():
-                    context.__exit__(None, None, None)
-            except Exception:
-                if not failed:  # otherwise the error under way says more
-                    raise
 
     # ---- training ------------------------------------------------------------------------------------------------------
 
@@ -107,7 +82,7 @@ class XGBoostRank(RankLibrary):
             with self._meeting(task):
                 return _Rounds(task).run()
         except XGBoostError as error:
-            if task.world_size > 1 and _is_about_peers(str(error)):
+            if task.world_size > 1 and is_about_peers(str(error)):
                 raise LostPeersError(str(error).partition("Stack trace")[0].strip()) from error
             raise
 
@@ -126,28 +101,6 @@ class XGBoostRank(RankLibrary):
             one = model.predict(_plain_matrix(np.zeros((1, width), np.float32), data, num_threads), **arguments)
             return np.asarray(one)[:0]
         return np.asarray(model.predict(make_matrix(data, num_threads), **arguments))
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Drop what native code writes to the process's standard error."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
-
-
-def _is_about_peers(text: str) -> bool:
-    return any(
-        word in text for word in ("collective", "allreduce", "tracker", "socket", "Rabit", "broadcast", "allgather")
-    )
 
 
 # ---- matrices ----------------------------------------------------------------------------------------------------------

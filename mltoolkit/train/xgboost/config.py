@@ -17,7 +17,6 @@ from mltoolkit.train.backend import Backend, BackendConfig
 __all__ = ["XGBoostBackend", "XGBoostConfig"]
 
 _LOOPBACK = "127.0.0.1"
-_COLLECTIVE_TIMEOUT_S = 1800  # a lost worker is noticed at once; this is for networks that swallow packets
 
 _tracker: Any = None
 """In the process of rank 0: lives as long as the collective."""
@@ -105,39 +104,21 @@ def _membership() -> Iterator[None]:
     if _arguments is None:
         yield
         return
-    from xgboost import collective
     from xgboost.core import XGBoostError
 
     from mltoolkit.train._session import get_context
-    from mltoolkit.xgboost._rank import _is_about_peers, _quiet_stderr
+    from mltoolkit.xgboost._collective import is_about_peers, joined
 
-    context = collective.CommunicatorContext(
-        **_arguments,
-        dmlc_communicator="rabit",
-        dmlc_task_id=f"{get_context().get_world_rank():06d}",  # ranks are sorted by it, so they are those of the run
-        dmlc_timeout=_COLLECTIVE_TIMEOUT_S,
-        dmlc_retry=1,  # the tracker listens before anybody is told of it
-    )
-    failed = True
     try:
-        # Each worker would greet the user: on the standard output of the thread that has imported XGBoost, else by itself.
-        with contextlib.redirect_stdout(io.StringIO()), _quiet_stderr():
-            context.__enter__()
-        try:
+        with contextlib.ExitStack() as stack:
+            # XGBoost greets the user on the standard output of the thread that has imported it.
+            with contextlib.redirect_stdout(io.StringIO()):
+                stack.enter_context(joined(_arguments, get_context().get_world_rank()))
             yield
-            failed = False
-        finally:
-            with _quiet_stderr() if failed else contextlib.nullcontext(), _passing(XGBoostError, failed):
-                context.__exit__(None, None, None)
     except XGBoostError as error:
-        if not _is_about_peers(str(error)):
+        if not is_about_peers(str(error)):
             raise
         reasons = re.findall(r"^- \[.*?\]: *(.*?) *$", str(error), re.MULTILINE)
         raise ConnectionError(
             f"The connection to another worker broke: {'; '.join(reasons) or str(error).partition('Stack trace')[0].strip()}"
         ) from error
-
-
-def _passing(kind: type[Exception], under_way: bool) -> AbstractContextManager[Any]:
-    """Drop an error of leaving the collective where another one is under way, which says more."""
-    return contextlib.suppress(kind) if under_way else contextlib.nullcontext()
