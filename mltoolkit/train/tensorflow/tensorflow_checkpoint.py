@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import Any
 
 from mltoolkit._optional import require
-from mltoolkit.train._checkpoint import Checkpoint
+from mltoolkit.train._internal.model_checkpoint import ModelCheckpoint
 
 __all__ = ["TensorflowCheckpoint"]
 
-_MODEL_FILE = "model.keras"
 
-
-class TensorflowCheckpoint(Checkpoint):
+class TensorflowCheckpoint(ModelCheckpoint):
     """A checkpoint with a model of Keras'."""
+
+    MODEL_FILENAME = "model.keras"
 
     @classmethod
     def from_model(cls, model: Any) -> TensorflowCheckpoint:
@@ -29,11 +28,7 @@ class TensorflowCheckpoint(Checkpoint):
         -------
         TensorflowCheckpoint
         """
-        folder = tempfile.mkdtemp(prefix="checkpoint_keras_")
-        model.save(os.path.join(folder, _MODEL_FILE))
-        checkpoint = cls(folder)
-        checkpoint._keep_while_used(folder)
-        return checkpoint
+        return cls._written(model.save)
 
     def get_model(self) -> Any:
         """Load the model.
@@ -49,9 +44,9 @@ class TensorflowCheckpoint(Checkpoint):
         """
         tf: Any = require("tensorflow", purpose="TensorflowCheckpoint", extra="tensorflow")
         with self.as_directory() as folder:
-            file = os.path.join(folder, _MODEL_FILE)
+            file = os.path.join(folder, self.MODEL_FILENAME)
             if not os.path.exists(file):
                 raise ValueError(
-                    f"{self!r} holds no {_MODEL_FILE}: it was not made by `TensorflowCheckpoint.from_model`."
+                    f"{self!r} holds no {self.MODEL_FILENAME}: it was not made by `TensorflowCheckpoint.from_model`."
                 )
             return tf.keras.models.load_model(file)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 from mltoolkit._optional import require
-from mltoolkit.train._checkpoint import Checkpoint
+from mltoolkit.train._internal.model_checkpoint import ModelCheckpoint
 
 __all__ = ["TorchCheckpoint"]
 
 _WRAPPER = "module."
 
 
-class TorchCheckpoint(Checkpoint):
+class TorchCheckpoint(ModelCheckpoint):
     """A checkpoint with the weights of a model, or with the model itself."""
 
     MODEL_FILENAME = "model.pt"
@@ -55,11 +54,7 @@ class TorchCheckpoint(Checkpoint):
     @classmethod
     def _keep(cls, content: Any) -> TorchCheckpoint:
         torch: Any = require("torch", purpose="TorchCheckpoint", extra="torch")
-        folder = tempfile.mkdtemp(prefix="checkpoint_torch_")
-        torch.save(content, os.path.join(folder, cls.MODEL_FILENAME))
-        checkpoint = cls(folder)
-        checkpoint._keep_while_used(folder)
-        return checkpoint
+        return cls._written(lambda file: torch.save(content, file))
 
     def get_model(self, model: Any = None) -> Any:
         """The model that was kept, or a given one with the weights that were.
